@@ -1,0 +1,329 @@
+//! What the inference thread touches: a ring of bytes per thread, and the count of what did not fit.
+//!
+//! [`push`] takes no lock, allocates nothing and makes no system call, but for the first record of a thread (which gets
+//! its ring) and for waking the drain thread once when a ring is half full. A full ring loses spans and histogram
+//! samples, which are counted; additions to counters are kept and added later, so that sums stay exact.
+
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::abi::{Attr, MetricRecord, SpanRecord};
+use crate::registry::{Instrument, METRICS};
+
+/// Bytes of one thread's ring: at 40,000 decodes per second and 500 bytes each, 13 ms; the drain thread is woken at half.
+const RING_BYTES: usize = 256 << 10;
+const MIN_RING_BYTES: usize = 16 << 10;
+/// Bytes of all rings together. A thread that comes when this is used up gets no ring and its records are counted as dropped.
+const ALL_RINGS_BYTES: usize = 8 << 20;
+/// Counters that one thread keeps while its ring is full.
+const MAX_KEPT: usize = 64;
+
+/// What an entry of a ring is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    Span = 1,
+    Metric = 2,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Head {
+    kind: u32,
+    record: u32,
+    strings: u32,
+    reserved: u32,
+}
+
+const HEAD_BYTES: usize = size_of::<Head>();
+
+/// Why something was not exported.
+#[derive(Clone, Copy)]
+pub enum Reason {
+    /// The thread's ring was full.
+    RingFull,
+    /// More threads than there is memory for rings.
+    ThreadLimit,
+    /// The queue before the exporter was full: the receiver is too slow or gone.
+    QueueFull,
+    /// The receiver refused it, could not be reached, or did not answer in time.
+    ExportFailed,
+}
+
+impl Reason {
+    const ALL: [Reason; 4] = [Reason::RingFull, Reason::ThreadLimit, Reason::QueueFull, Reason::ExportFailed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Reason::RingFull => "ring_full",
+            Reason::ThreadLimit => "thread_limit",
+            Reason::QueueFull => "queue_full",
+            Reason::ExportFailed => "export_failed",
+        }
+    }
+}
+
+static DROPPED: [[AtomicU64; Reason::ALL.len()]; 2] = [const { [const { AtomicU64::new(0) }; Reason::ALL.len()] }; 2];
+
+pub fn count_dropped(kind: Kind, reason: Reason, n: u64) {
+    DROPPED[kind as usize - 1][reason as usize].fetch_add(n, Ordering::Relaxed);
+}
+
+/// (signal, reason, count since the process started), only what is not zero.
+pub fn dropped() -> Vec<(&'static str, &'static str, u64)> {
+    let mut all = Vec::new();
+    for (signal, reasons) in ["traces", "metrics"].into_iter().zip(&DROPPED) {
+        for reason in Reason::ALL {
+            let n = reasons[reason as usize].load(Ordering::Relaxed);
+            if n > 0 {
+                all.push((signal, reason.name(), n));
+            }
+        }
+    }
+    all
+}
+
+static CONSUMERS: Mutex<Vec<Consumer<u8>>> = Mutex::new(Vec::new());
+static ORPHANS: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+static RING_BYTES_USED: AtomicUsize = AtomicUsize::new(0);
+
+static DRAIN_ASLEEP: AtomicBool = AtomicBool::new(false);
+static DRAIN_THREAD: Mutex<Option<Thread>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An addition to a counter that found the ring full: a metric record, whose first eight bytes are the value, and its strings.
+struct Kept {
+    record: Box<[u8]>,
+    strings: Box<[u8]>,
+    value: f64,
+}
+
+struct ThreadRing {
+    producer: Option<Producer<u8>>,
+    kept: Vec<Kept>,
+}
+
+impl Drop for ThreadRing {
+    fn drop(&mut self) {
+        if !self.kept.is_empty() {
+            lock(&ORPHANS).append(&mut self.kept);
+        }
+    }
+}
+
+thread_local! {
+    static RING: RefCell<Option<ThreadRing>> = const { RefCell::new(None) };
+}
+
+/// Copies a record (head and attributes) and its strings into this thread's ring.
+#[inline]
+pub fn push(kind: Kind, record: &[u8], strings: &[u8]) {
+    // a thread that is being torn down, or a signal handler that interrupts us, records nothing
+    let _ = RING.try_with(|ring| {
+        if let Ok(mut ring) = ring.try_borrow_mut() {
+            ring.get_or_insert_with(ThreadRing::new).push(kind, record, strings);
+        }
+    });
+}
+
+impl ThreadRing {
+    #[cold]
+    fn new() -> Self {
+        let left = ALL_RINGS_BYTES.saturating_sub(RING_BYTES_USED.load(Ordering::Relaxed));
+        let bytes = (left / 4).min(RING_BYTES);
+        if bytes < MIN_RING_BYTES {
+            return ThreadRing { producer: None, kept: Vec::new() };
+        }
+        RING_BYTES_USED.fetch_add(bytes, Ordering::Relaxed);
+        let (producer, consumer) = RingBuffer::new(bytes);
+        lock(&CONSUMERS).push(consumer);
+        ThreadRing { producer: Some(producer), kept: Vec::new() }
+    }
+
+    #[inline]
+    fn push(&mut self, kind: Kind, record: &[u8], strings: &[u8]) {
+        let Some(producer) = &mut self.producer else {
+            return count_dropped(kind, Reason::ThreadLimit, 1);
+        };
+        if !self.kept.is_empty() {
+            self.kept.retain_mut(|kept| {
+                kept.record[..8].copy_from_slice(&kept.value.to_ne_bytes());
+                !try_push(producer, Kind::Metric, &kept.record, &kept.strings)
+            });
+        }
+        if !try_push(producer, kind, record, strings) {
+            self.overflow(kind, record, strings);
+        }
+    }
+
+    #[cold]
+    fn overflow(&mut self, kind: Kind, record: &[u8], strings: &[u8]) {
+        wake_drain();
+        if kind == Kind::Metric && is_counter(record) {
+            let value = record_value(record);
+            if let Some(kept) = self.kept.iter_mut().find(|k| k.record[8..] == record[8..] && *k.strings == *strings) {
+                kept.value += value;
+                return;
+            }
+            if self.kept.len() < MAX_KEPT {
+                self.kept.push(Kept { record: record.into(), strings: strings.into(), value });
+                return;
+            }
+        }
+        count_dropped(kind, Reason::RingFull, 1);
+    }
+}
+
+fn record_value(record: &[u8]) -> f64 {
+    record.first_chunk().map_or(0.0, |bytes| f64::from_ne_bytes(*bytes))
+}
+
+fn is_counter(record: &[u8]) -> bool {
+    let Some(metric) = record.get(8..10) else { return false };
+    let metric = u16::from_ne_bytes([metric[0], metric[1]]);
+    METRICS.get(metric as usize).is_some_and(|m| matches!(m.instrument, Instrument::Counter | Instrument::UpDownCounter))
+}
+
+#[inline]
+fn try_push(producer: &mut Producer<u8>, kind: Kind, record: &[u8], strings: &[u8]) -> bool {
+    let head = Head { kind: kind as u32, record: record.len() as u32, strings: strings.len() as u32, reserved: 0 };
+    let Ok(mut chunk) = producer.write_chunk_uninit(HEAD_BYTES + record.len() + strings.len()) else { return false };
+    // SAFETY: `Head` is plain data without padding.
+    let head = unsafe { std::slice::from_raw_parts((&raw const head).cast::<u8>(), HEAD_BYTES) };
+    let (first, second) = chunk.as_mut_slices();
+    let (mut first, mut second) = (first, second);
+    for part in [head, record, strings] {
+        let (a, b) = part.split_at(part.len().min(first.len()));
+        first = copy(a, first);
+        second = copy(b, second);
+    }
+    // SAFETY: the three parts fill the chunk.
+    unsafe { chunk.commit_all() };
+    if producer.slots() < producer.buffer().capacity() / 2 {
+        wake_drain();
+    }
+    true
+}
+
+/// Copies to the front of `to` and returns what is left of it.
+#[inline]
+fn copy<'a>(from: &[u8], to: &'a mut [MaybeUninit<u8>]) -> &'a mut [MaybeUninit<u8>] {
+    let (front, rest) = to.split_at_mut(from.len());
+    // SAFETY: both are that long, and they are different memory.
+    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), front.as_mut_ptr().cast(), from.len()) };
+    rest
+}
+
+#[inline]
+fn wake_drain() {
+    // a plain load first: while the drain thread works, nobody contends for this word
+    if DRAIN_ASLEEP.load(Ordering::Relaxed) && DRAIN_ASLEEP.swap(false, Ordering::AcqRel) {
+        if let Ok(thread) = DRAIN_THREAD.try_lock() {
+            if let Some(thread) = &*thread {
+                thread.unpark();
+            }
+        }
+    }
+}
+
+/// The drain thread announces itself, or that it is gone.
+pub fn set_drain_thread(thread: Option<Thread>) {
+    *lock(&DRAIN_THREAD) = thread;
+}
+
+/// Sleeps until a ring is half full, somebody unparks the calling thread, or the time is over.
+pub fn sleep(at_most: std::time::Duration) {
+    DRAIN_ASLEEP.store(true, Ordering::Release);
+    std::thread::park_timeout(at_most);
+    DRAIN_ASLEEP.store(false, Ordering::Release);
+}
+
+/// A record that was taken out of a ring.
+pub enum Record<'a> {
+    Span(&'a SpanRecord),
+    Metric(&'a MetricRecord),
+}
+
+/// Takes every entry out of every ring: calls `f` with the record, its attributes, and its strings. Returns their number.
+pub fn drain(mut f: impl FnMut(Record, &[Attr], &[u8])) -> usize {
+    let mut n = 0;
+    let mut scratch: Vec<u64> = Vec::new(); // eight-byte alignment for the records
+    let mut consumers = std::mem::take(&mut *lock(&CONSUMERS));
+    consumers.retain_mut(|consumer| {
+        let abandoned = consumer.is_abandoned(); // asked first: what was pushed before is then seen below
+        while let Some((kind, record, strings)) = next_entry(consumer, &mut scratch) {
+            n += 1;
+            visit(kind, record, strings, &mut f);
+        }
+        if abandoned {
+            RING_BYTES_USED.fetch_sub(consumer.buffer().capacity(), Ordering::Relaxed);
+        }
+        !abandoned
+    });
+    lock(&CONSUMERS).append(&mut consumers);
+
+    for mut kept in std::mem::take(&mut *lock(&ORPHANS)) {
+        kept.record[..8].copy_from_slice(&kept.value.to_ne_bytes());
+        scratch.clear();
+        scratch.resize(kept.record.len().div_ceil(8), 0);
+        // SAFETY: the buffer was just made that long.
+        unsafe { std::ptr::copy_nonoverlapping(kept.record.as_ptr(), scratch.as_mut_ptr().cast(), kept.record.len()) };
+        visit(Kind::Metric as u32, &scratch[..kept.record.len() / 8], &kept.strings, &mut f);
+        n += 1;
+    }
+    n
+}
+
+/// The next entry as (kind, record in words, strings).
+fn next_entry<'a>(consumer: &mut Consumer<u8>, scratch: &'a mut Vec<u64>) -> Option<(u32, &'a [u64], &'a [u8])> {
+    let head = consumer.read_chunk(HEAD_BYTES).ok()?;
+    let mut words = [0u32; HEAD_BYTES / 4];
+    let (a, b) = head.as_slices();
+    for (word, bytes) in words.iter_mut().zip([a, b].concat().chunks_exact(4)) {
+        *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+    head.commit_all();
+
+    let [kind, record, strings, _] = words.map(|w| w as usize);
+    let body = consumer.read_chunk(record + strings).ok()?;
+    let (a, b) = body.as_slices();
+    scratch.clear();
+    scratch.resize((record + strings).div_ceil(8), 0);
+    let to = scratch.as_mut_ptr().cast::<u8>();
+    // SAFETY: `scratch` holds at least `a.len() + b.len()` bytes.
+    unsafe {
+        std::ptr::copy_nonoverlapping(a.as_ptr(), to, a.len());
+        std::ptr::copy_nonoverlapping(b.as_ptr(), to.add(a.len()), b.len());
+    }
+    body.commit_all();
+    // SAFETY: as above; records are whole words long, the strings follow.
+    let strings = unsafe { std::slice::from_raw_parts(to.add(record), strings) };
+    Some((kind as u32, &scratch[..record / 8], strings))
+}
+
+fn visit(kind: u32, record: &[u64], strings: &[u8], f: &mut impl FnMut(Record, &[Attr], &[u8])) {
+    if kind == Kind::Span as u32 {
+        visit_as::<SpanRecord>(record, |head| head.n_attrs, |head, attrs| f(Record::Span(head), attrs, strings));
+    } else {
+        visit_as::<MetricRecord>(record, |head| head.n_attrs, |head, attrs| f(Record::Metric(head), attrs, strings));
+    }
+}
+
+fn visit_as<T>(record: &[u64], n_attrs: impl Fn(&T) -> u16, f: impl FnOnce(&T, &[Attr])) {
+    let Some(attr_words) = record.len().checked_sub(size_of::<T>() / 8) else { return };
+    // SAFETY: the words hold a `T` as the runtime wrote it, followed by its attributes; both are plain data of whole words.
+    unsafe {
+        let head = &*record.as_ptr().cast::<T>();
+        let attrs = record.as_ptr().add(size_of::<T>() / 8).cast::<Attr>();
+        let n = (n_attrs(head) as usize).min(attr_words * 8 / size_of::<Attr>());
+        f(head, std::slice::from_raw_parts(attrs, n));
+    }
+}

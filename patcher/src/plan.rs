@@ -1,0 +1,270 @@
+//! The plan: for a tree and a set of points, every line to insert, or every reason why that cannot be.
+//!
+//! A plan is complete or absent: no point is dropped, and a first match is never taken for the only one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::{PlanErrors, TreeError};
+use crate::locate::{self, Found};
+use crate::point::{Absent, Block, Point, PointSet};
+use crate::source::SourceFile;
+use crate::strip;
+use crate::tree::{Tree, sha256};
+use crate::verdict::{Candidate, Outcome, Tried, Verdict, Why};
+
+/// A file that patching adds to the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddedFile {
+    /// Path from the tree's root, with `/`.
+    pub path: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// One line to insert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Insertion {
+    /// Offset in upstream's file: the start of the line in front of which it goes.
+    pub offset: usize,
+    /// The line with its indentation, without its end.
+    pub text: String,
+    /// The point that it belongs to.
+    pub point: String,
+}
+
+/// What happens to one file of the tree. Insertions are sorted by offset; all are at starts of lines.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FileEdit {
+    /// Lines to insert.
+    pub insertions: Vec<Insertion>,
+    /// A block to append.
+    pub block: Option<String>,
+    /// SHA-256 of the bytes that were planned on.
+    pub sha256: String,
+}
+
+/// Everything that patching a tree would do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What the tree is called.
+    pub tree: String,
+    /// Edits by path.
+    pub files: BTreeMap<String, FileEdit>,
+    /// Files to add.
+    pub added: Vec<AddedFile>,
+    /// One verdict for each point, in order.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Plans all points of a set on a tree.
+///
+/// # Errors
+/// Every problem of the tree and every point that is lost or ambiguous, all in one.
+pub fn plan(tree: &Tree, points: &PointSet, added: Vec<AddedFile>) -> Result<Plan, PlanErrors> {
+    let mut tree_errors = Vec::new();
+    let files = read_files(tree, points, &mut tree_errors);
+    for file in files.values() {
+        tree_errors.extend(already_patched(&file.path, &file.bytes));
+    }
+    tree_errors.extend(check_added(tree, &added));
+
+    let mut edits: BTreeMap<String, FileEdit> = BTreeMap::new();
+    let mut verdicts = Vec::new();
+    for point in points.points() {
+        let (verdict, found) = judge(point, &files);
+        verdicts.push(verdict);
+        for Found { offset, indentation, site } in found {
+            let text = format!("{indentation}{}", site.inserted);
+            edits.entry(site.file).or_default().insertions.push(Insertion { offset, text, point: point.id.clone() });
+        }
+    }
+    for (path, edit) in &mut edits {
+        // Stable: at one offset, points stay in order of declaration.
+        edit.insertions.sort_by_key(|insertion| insertion.offset);
+        if let Some(file) = files.get(path) {
+            edit.sha256 = sha256(&file.bytes);
+            tree_errors.extend(same_line_twice(file, &edit.insertions));
+        }
+    }
+    for block in points.blocks() {
+        add_block(tree, block, &mut edits, &mut tree_errors);
+    }
+    if tree_errors.is_empty() && verdicts.iter().all(|v| v.outcome.is_fine()) {
+        Ok(Plan { tree: tree.name().to_owned(), files: edits, added, verdicts })
+    } else {
+        tree_errors.sort_by_key(ToString::to_string);
+        Err(PlanErrors { tree: tree.name().to_owned(), tree_errors, verdicts })
+    }
+}
+
+/// Reads every file that a point names and the tree has, each once, on all cores.
+fn read_files(tree: &Tree, points: &PointSet, errors: &mut Vec<TreeError>) -> HashMap<String, SourceFile> {
+    // Whether functions are needed of it, by path.
+    let mut wanted: BTreeMap<&str, bool> = BTreeMap::new();
+    for point in points.points() {
+        for alternate in &point.at {
+            *wanted.entry(&alternate.file).or_default() |= alternate.function.is_some();
+        }
+        for absent in &point.absent {
+            *wanted.entry(&absent.file).or_default() |= absent.function.is_some();
+        }
+    }
+    let mut jobs: Vec<(&str, bool, Arc<[u8]>)> = Vec::new();
+    for (path, functions) in wanted {
+        match tree.read(path) {
+            Ok(Some(bytes)) => jobs.push((path, functions, bytes)),
+            Ok(None) => {}
+            Err(error) => errors.push(TreeError::Unreadable { path: path.to_owned(), error: error.to_string() }),
+        }
+    }
+    // Largest first: the last file to finish is then a small one.
+    jobs.sort_by_key(|(_, functions, bytes)| std::cmp::Reverse(bytes.len() * if *functions { 10 } else { 1 }));
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(HashMap::new());
+    let work = || {
+        while let Some((path, functions, bytes)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let file = if *functions { SourceFile::parse(path, bytes.clone()) } else { SourceFile::scan(path, bytes.clone()) };
+            done.lock().unwrap_or_else(PoisonError::into_inner).insert((*path).to_owned(), file);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn already_patched(path: &str, bytes: &[u8]) -> Option<TreeError> {
+    let (line, text) = strip::first_mark(bytes)?;
+    Some(TreeError::AlreadyPatched { path: path.to_owned(), line, text })
+}
+
+fn check_added(tree: &Tree, added: &[AddedFile]) -> Vec<TreeError> {
+    let mut seen = BTreeSet::new();
+    let mut errors = Vec::new();
+    for AddedFile { path, .. } in added {
+        if !seen.insert(path) {
+            errors.push(TreeError::AddedTwice { path: path.clone() });
+        }
+        match tree.contains(path) {
+            Ok(false) => {}
+            Ok(true) => errors.push(TreeError::AddedFileExists { path: path.clone() }),
+            Err(error) => errors.push(TreeError::Unreadable { path: path.clone(), error: error.to_string() }),
+        }
+    }
+    errors
+}
+
+fn same_line_twice(file: &SourceFile, insertions: &[Insertion]) -> Vec<TreeError> {
+    let mut errors = Vec::new();
+    for (index, second) in insertions.iter().enumerate() {
+        let earlier = insertions[..index].iter().rev().take_while(|first| first.offset == second.offset);
+        for first in earlier.filter(|first| first.text == second.text) {
+            let (path, line) = (file.path.clone(), file.line_of(second.offset));
+            errors.push(TreeError::SameLineTwice { path, line, first: first.point.clone(), second: second.point.clone() });
+        }
+    }
+    errors
+}
+
+fn add_block(tree: &Tree, block: &Block, edits: &mut BTreeMap<String, FileEdit>, errors: &mut Vec<TreeError>) {
+    match tree.read(&block.file) {
+        Err(error) => errors.push(TreeError::Unreadable { path: block.file.clone(), error: error.to_string() }),
+        Ok(None) => errors.push(TreeError::NoBlockFile { path: block.file.clone(), source_file: block.source.clone() }),
+        Ok(Some(bytes)) => {
+            if let Some(error) = already_patched(&block.file, &bytes).filter(|error| !errors.contains(error)) {
+                errors.push(error);
+            }
+            let edit = edits.entry(block.file.clone()).or_default();
+            edit.block = Some(block.text.clone());
+            edit.sha256 = sha256(&bytes);
+        }
+    }
+}
+
+/// Tries a point's alternates in order, then its declared absences.
+fn judge(point: &Point, files: &HashMap<String, SourceFile>) -> (Verdict, Vec<Found>) {
+    let mut verdict = Verdict {
+        id: point.id.clone(),
+        outcome: Outcome::Lost,
+        alternate: None,
+        file: None,
+        line: None,
+        function: None,
+        sites: Vec::new(),
+        skipped: Vec::new(),
+        reason: None,
+        tried: Vec::new(),
+        source: point.source.clone(),
+    };
+    for (index, alternate) in point.at.iter().enumerate() {
+        let result = match files.get(&alternate.file) {
+            None => Err((Why::NoFile, Vec::new())),
+            Some(file) => locate::locate(file, alternate).map_err(|why| (why, Vec::new())).and_then(|finding| {
+                let (skipped, refused): (Vec<_>, Vec<_>) =
+                    finding.refused.into_iter().partition(|c| alternate.skip_inline && c.refusal.as_ref().is_some_and(|r| r.is_inline()));
+                check_count(point, file, &finding.found, refused).map(|()| (finding.found, skipped))
+            }),
+        };
+        match result {
+            Ok((found, skipped)) => {
+                let sites: Vec<_> = found.iter().map(|f| f.site.clone()).collect();
+                let first = sites.first();
+                verdict.outcome = Outcome::Placed;
+                verdict.alternate = Some(index);
+                verdict.file = first.map(|s| s.file.clone());
+                verdict.line = first.map(|s| s.line);
+                verdict.function = first.and_then(|s| s.function.clone());
+                verdict.sites = sites;
+                verdict.skipped = skipped;
+                verdict.tried.clear();
+                return (verdict, found);
+            }
+            Err((why, candidates)) => {
+                let is_final = why.is_final();
+                if matches!(why, Why::TooMany { .. }) {
+                    verdict.outcome = Outcome::Ambiguous;
+                }
+                verdict.tried.push(Tried { alternate: index, file: alternate.file.clone(), place: alternate.describe(), why, candidates });
+                if is_final {
+                    return (verdict, Vec::new());
+                }
+            }
+        }
+    }
+    if let Some(absent) = point.absent.iter().find(|absent| holds(absent, files)) {
+        verdict.outcome = Outcome::Absent;
+        verdict.reason = Some(absent.reason.clone());
+        verdict.tried.clear();
+    }
+    (verdict, Vec::new())
+}
+
+fn check_count(point: &Point, file: &SourceFile, found: &[Found], refused: Vec<Candidate>) -> Result<(), (Why, Vec<Candidate>)> {
+    if !refused.is_empty() {
+        return Err((Why::NoRoom, refused));
+    }
+    let candidates = || found.iter().map(|f| Candidate { line: f.site.line, text: file.line_text(f.site.line), refusal: None }).collect();
+    if found.len() < point.count.min {
+        return Err((Why::TooFew { found: found.len(), count: point.count }, candidates()));
+    }
+    if point.count.max.is_some_and(|max| found.len() > max) {
+        return Err((Why::TooMany { found: found.len(), count: point.count }, candidates()));
+    }
+    Ok(())
+}
+
+fn holds(absent: &Absent, files: &HashMap<String, SourceFile>) -> bool {
+    let file = files.get(&absent.file);
+    let is_there = match &absent.function {
+        None => file.is_some(),
+        Some(name) => file.is_some_and(|file| locate::has_function(file, name)),
+    };
+    is_there != absent.missing
+}

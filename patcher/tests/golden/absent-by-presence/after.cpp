@@ -1,0 +1,3 @@
+static int decode_internal(int n) {
+    return n;
+}

@@ -1,0 +1,4 @@
+int decode(int n) {
+    LLAMA_OTEL_SPAN("old");
+    return n;
+}

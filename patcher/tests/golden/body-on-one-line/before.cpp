@@ -1,0 +1,1 @@
+static int decode(int n) { return n; }

@@ -1,0 +1,6 @@
+static int decode(int n) {
+#ifdef WITH_LOG
+    n += 1;
+#endif
+    return n;
+}

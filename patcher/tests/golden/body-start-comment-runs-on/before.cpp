@@ -1,0 +1,4 @@
+static int decode(int n) { /* runs
+    on */
+    return n;
+}

@@ -1,0 +1,5 @@
+namespace a {
+  void nothing() {
+      LLAMA_OTEL_SPAN("f");
+  }
+}

@@ -1,0 +1,4 @@
+static int decode(int n) {
+    LLAMA_OTEL_SPAN("f");
+    return n;
+}

@@ -1,0 +1,3 @@
+static int decode(int n) {
+    return n;
+}

@@ -1,0 +1,5 @@
+int decode(int n)
+{
+    LLAMA_OTEL_SPAN("f");
+    return n;
+}

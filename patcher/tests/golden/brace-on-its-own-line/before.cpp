@@ -1,0 +1,4 @@
+int decode(int n)
+{
+    return n;
+}

@@ -1,0 +1,5 @@
+int decode(int n) {
+    if (n)
+        return 1;
+    return 0;
+}

@@ -1,0 +1,4 @@
+static int decode(int n) {
+    n += 1;
+    return n;
+}

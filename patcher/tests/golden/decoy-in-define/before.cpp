@@ -1,0 +1,7 @@
+#define DECODE \
+    int decode(int n) { \
+        return n; \
+    }
+int decode(int n) {
+    return n;
+}

@@ -1,0 +1,4 @@
+struct context {
+    ~context();
+};
+context::~context() = default;

@@ -1,0 +1,6 @@
+struct context {
+    ~context();
+};
+context::~context() {
+    LLAMA_OTEL_SPAN("f");
+}

@@ -1,0 +1,5 @@
+struct context {
+    ~context();
+};
+context::~context() {
+}

@@ -1,0 +1,8 @@
+extern "C" {
+
+void backend_init(void) {
+    int n = 0;
+    (void) n;
+}
+
+}

@@ -1,0 +1,8 @@
+struct base { base() {} };
+struct context : base {
+    context() try : base() {
+        init();
+    } catch (...) {
+    }
+    void init() {}
+};

@@ -1,0 +1,7 @@
+#define FAST
+#ifdef FAST
+int decode(int n) {
+    LLAMA_OTEL_SPAN("f");
+    return n;
+}
+#endif

@@ -1,0 +1,6 @@
+int decode(int n) {
+#ifdef PERF
+    n += 1;
+#endif
+    return n;
+}

@@ -1,0 +1,2 @@
+#include <vector>
+#include "common/otel/otel.h"

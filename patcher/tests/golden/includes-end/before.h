@@ -1,0 +1,11 @@
+#pragma once
+
+#include <cstddef> // for size_t
+#include <vector>
+
+#ifdef __linux__
+#include <unistd.h>
+#endif
+
+int f(size_t n);
+#define LATE "late.inc"

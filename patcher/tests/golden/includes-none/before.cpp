@@ -1,0 +1,5 @@
+#if 0
+#include <vector>
+#endif
+int f();
+#include <map>

@@ -1,0 +1,9 @@
+// static int decode(int n) {
+/*
+static int decode(int n) {
+}
+*/
+static int decode(int n) {
+    LLAMA_OTEL_SPAN("f");
+    return n;
+}

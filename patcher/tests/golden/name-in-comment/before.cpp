@@ -1,0 +1,8 @@
+// static int decode(int n) {
+/*
+static int decode(int n) {
+}
+*/
+static int decode(int n) {
+    return n;
+}

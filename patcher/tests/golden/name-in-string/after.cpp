@@ -1,0 +1,7 @@
+#include <cstdio>
+static const char * help = "int decode(int n) {\n return 1; }";
+static int decode(int n) {
+    LLAMA_OTEL_SPAN("f");
+    std::printf("%s: decode() { failed }\n", help);
+    return n;
+}

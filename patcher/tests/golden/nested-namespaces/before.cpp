@@ -1,0 +1,13 @@
+namespace a::b {
+namespace {
+int decode(int n) {
+    return n;
+}
+}
+int use() {
+    return decode(1);
+}
+}
+int decode(int n) {
+    return a::b::use() + n;
+}

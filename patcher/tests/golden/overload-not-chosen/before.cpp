@@ -1,0 +1,6 @@
+static int decode(int n) {
+    return n;
+}
+static int decode(long n) {
+    return 1;
+}

@@ -1,0 +1,4 @@
+struct batch { int n; };
+static int decode(const batch &) {
+    return 0;
+}

@@ -1,0 +1,83 @@
+//! `cargo xtask VERB`: everything a developer runs. Parses the command line and hands over to one
+//! file per verb; nothing else happens here.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+mod build;
+mod cache;
+mod context;
+mod doctor;
+mod install;
+mod model;
+mod patch;
+mod program;
+mod progress;
+mod python;
+mod sources;
+mod test;
+mod tools;
+mod upstream;
+mod vendor;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Vendor, patch, build and test llama-otel", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Print results and errors only: no progress, no messages
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// The checkout to work in, instead of the one this program was built from
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    checkout: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Get a pristine llama.cpp tree into vendor/<pin>/src
+    Vendor(vendor::Args),
+    /// Derive vendor/<pin>/patched, with our lines inserted
+    Patch(patch::Args),
+    /// Build llama.cpp into target/llama-otel/<pin>/<backend>
+    Build(build::Args),
+    /// Put a model file into the cache and print its path
+    Model(model::Args),
+    /// List the tools that are needed, which are here, and how to get the rest
+    Doctor(doctor::Args),
+    /// Run every test, from nothing to the end-to-end tests
+    Test(test::Args),
+}
+
+/// How a verb prints its result on standard output.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One JSON document, for scripts
+    Json,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            progress::print_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let context = context::Context::new(cli.checkout, cli.quiet)?;
+    match cli.verb {
+        Verb::Vendor(args) => vendor::run(&context, &args),
+        Verb::Patch(args) => patch::run(&context, &args),
+        Verb::Build(args) => build::run(&context, &args),
+        Verb::Model(args) => model::run(&context, &args),
+        Verb::Doctor(args) => doctor::run(&context, &args),
+        Verb::Test(args) => test::run(&context, &args),
+    }
+}
