@@ -74,11 +74,7 @@ pub struct Backend(());
 
 impl Backend {
     pub fn init(verbose: bool) -> Backend {
-        let mark = if verbose {
-            NonNull::<c_void>::dangling().as_ptr()
-        } else {
-            ptr::null_mut()
-        };
+        let mark = if verbose { NonNull::<c_void>::dangling().as_ptr() } else { ptr::null_mut() };
         // SAFETY: the callback only compares the pointer to null; initialising needs nothing.
         unsafe {
             sys::llama_log_set(Some(on_log), mark);
@@ -104,16 +100,11 @@ pub struct Model<'b> {
 
 impl<'b> Model<'b> {
     pub fn load(_backend: &'b Backend, path: &Path) -> Result<Model<'b>, Error> {
-        let failed = |reason: String| Error::Model {
-            path: path.display().to_string(),
-            reason,
-        };
+        let failed = |reason: String| Error::Model { path: path.display().to_string(), reason };
         let name = CString::new(path.as_os_str().as_encoded_bytes())
             .map_err(|_| failed("its name contains a zero byte".into()))?;
         // SAFETY: the name is a C string and the parameters are upstream's defaults.
-        let model = unsafe {
-            sys::llama_model_load_from_file(name.as_ptr(), sys::llama_model_default_params())
-        };
+        let model = unsafe { sys::llama_model_load_from_file(name.as_ptr(), sys::llama_model_default_params()) };
         let Some(model) = NonNull::new(model) else {
             // The system's word is plainer than llama.cpp's.
             let reason = match std::fs::File::open(path) {
@@ -124,11 +115,7 @@ impl<'b> Model<'b> {
         };
         // SAFETY: the model is alive, and its vocabulary is part of it.
         let vocab = unsafe { sys::llama_model_get_vocab(model.as_ptr()) };
-        Ok(Model {
-            model,
-            vocab,
-            backend: PhantomData,
-        })
+        Ok(Model { model, vocab, backend: PhantomData })
     }
 
     pub fn n_params(&self) -> u64 {
@@ -158,9 +145,7 @@ impl<'b> Model<'b> {
     /// The tokens of a text, with the special ones that the model wants at the start (BOS). A
     /// model without a vocabulary gets the bytes of the text.
     pub fn tokenize(&self, text: &str) -> Result<Vec<Token>, Error> {
-        let failed = |reason: &str| Error::Tokenize {
-            reason: reason.to_owned(),
-        };
+        let failed = |reason: &str| Error::Tokenize { reason: reason.to_owned() };
         if self.has_no_vocab() {
             let n_vocab = self.n_vocab().max(1);
             let token = |byte: u8| Token::try_from(usize::from(byte) % n_vocab).unwrap_or(0);
@@ -179,13 +164,10 @@ impl<'b> Model<'b> {
         // A negative result is the number needed.
         let needed = call(&mut Vec::new());
         let mut tokens = vec![0; usize::try_from(needed.unsigned_abs()).unwrap_or(0)];
-        let written =
-            usize::try_from(call(&mut tokens)).map_err(|_| failed("it has too many tokens"))?;
+        let written = usize::try_from(call(&mut tokens)).map_err(|_| failed("it has too many tokens"))?;
         tokens.truncate(written);
         if tokens.is_empty() {
-            return Err(failed(
-                "it is empty, and the model starts with no token of its own",
-            ));
+            return Err(failed("it is empty, and the model starts with no token of its own"));
         }
         Ok(tokens)
     }
@@ -248,14 +230,8 @@ impl<'m> Context<'m> {
             params.no_perf = false;
             sys::llama_init_from_model(model.model.as_ptr(), params)
         };
-        let context = NonNull::new(context).ok_or_else(|| Error::Context {
-            reason: logged_error(),
-        })?;
-        Ok(Context {
-            context,
-            n_vocab: model.n_vocab(),
-            model: PhantomData,
-        })
+        let context = NonNull::new(context).ok_or_else(|| Error::Context { reason: logged_error() })?;
+        Ok(Context { context, n_vocab: model.n_vocab(), model: PhantomData })
     }
 
     /// Decodes tokens after those already there; the last one's logits are computed.
@@ -344,8 +320,7 @@ impl Sampler {
 
     fn chain(add: impl FnOnce(*mut sys::llama_sampler)) -> Option<Sampler> {
         // SAFETY: the parameters are upstream's defaults.
-        let chain =
-            unsafe { sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params()) };
+        let chain = unsafe { sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params()) };
         let chain = NonNull::new(chain)?;
         add(chain.as_ptr());
         Some(Sampler(chain))

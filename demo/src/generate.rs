@@ -47,20 +47,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 fn with_model(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let backend = Backend::init(args.verbose);
     let model = Model::load(&backend, &args.model)?;
-    output.event(&Event::Loaded {
-        n_params: model.n_params(),
-        size: model.size(),
-        n_vocab: model.n_vocab(),
-    })?;
+    output.event(&Event::Loaded { n_params: model.n_params(), size: model.size(), n_vocab: model.n_vocab() })?;
     let mut context = Context::new(&model, args.n_ctx, args.threads)?;
     let prompt = model.tokenize(&args.prompt)?;
     let n_tokens = prompt.len();
     output.event(&Event::Prompt { n_tokens })?;
     if n_tokens > args.n_ctx as usize {
-        return Err(Failure::PromptTooLong {
-            n_tokens,
-            n_ctx: args.n_ctx,
-        });
+        return Err(Failure::PromptTooLong { n_tokens, n_ctx: args.n_ctx });
     }
     if let Some(fault) = args.fault {
         return provoke(fault, args, &model, &mut context, &prompt);
@@ -135,11 +128,7 @@ impl<'a> Rounds<'a> {
             let piece = stream.push(&self.model.piece(id));
             self.text.push_str(&piece);
             if let Some(output) = &mut shown {
-                output.event(&Event::Token {
-                    index,
-                    id,
-                    piece: &piece,
-                })?;
+                output.event(&Event::Token { index, id, piece: &piece })?;
             }
             if index + 1 < self.args.n_predict {
                 context.decode(&[id])?;
@@ -172,13 +161,7 @@ impl<'a> Rounds<'a> {
 }
 
 /// Provokes a decode error through llama.cpp's own code.
-fn provoke(
-    fault: Fault,
-    args: &Args,
-    model: &Model,
-    context: &mut Context,
-    prompt: &[Token],
-) -> Result<(), Failure> {
+fn provoke(fault: Fault, args: &Args, model: &Model, context: &mut Context, prompt: &[Token]) -> Result<(), Failure> {
     match fault {
         // Upstream rounds the size of the context up, so it takes more than --n-ctx tokens.
         Fault::NoSlot => (0..=args.n_ctx + 256).try_for_each(|_| context.decode(prompt))?,

@@ -9,11 +9,7 @@ use serde::Serialize;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
     /// The model is loaded; `size` in bytes.
-    Loaded {
-        n_params: u64,
-        size: u64,
-        n_vocab: usize,
-    },
+    Loaded { n_params: u64, size: u64, n_vocab: usize },
     /// The prompt is tokenised.
     Prompt { n_tokens: usize },
     /// A token was chosen. `piece` is the text that became complete with it.
@@ -62,10 +58,7 @@ pub struct Output {
 
 impl Output {
     pub fn new(json: bool) -> Output {
-        Output {
-            json,
-            stdout: io::stdout(),
-        }
+        Output { json, stdout: io::stdout() }
     }
 
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
@@ -149,36 +142,19 @@ mod tests {
 
     #[test]
     fn pieces_and_rest_are_the_lossy_text() {
-        let bytes: Vec<u8> = (0..=255u8)
-            .chain("ä€😀".bytes())
-            .chain([0xf0, 0x9f])
-            .collect();
+        let bytes: Vec<u8> = (0..=255u8).chain("ä€😀".bytes()).chain([0xf0, 0x9f]).collect();
         for size in 1..6 {
             let chunks: Vec<&[u8]> = bytes.chunks(size).collect();
             let (texts, rest) = pieces(&chunks);
-            assert_eq!(
-                texts.concat() + &rest,
-                String::from_utf8_lossy(&bytes),
-                "{size}"
-            );
+            assert_eq!(texts.concat() + &rest, String::from_utf8_lossy(&bytes), "{size}");
         }
     }
 
     #[test]
     fn events_are_the_documented_lines() {
         let line = |event| serde_json::to_string(&event).unwrap();
-        let token = Event::Token {
-            index: 3,
-            id: 7,
-            piece: "x",
-        };
-        assert_eq!(
-            line(token),
-            r#"{"event":"token","index":3,"id":7,"piece":"x"}"#
-        );
-        assert_eq!(
-            line(Event::DecodeError { ret: -1 }),
-            r#"{"event":"decode_error","ret":-1}"#
-        );
+        let token = Event::Token { index: 3, id: 7, piece: "x" };
+        assert_eq!(line(token), r#"{"event":"token","index":3,"id":7,"piece":"x"}"#);
+        assert_eq!(line(Event::DecodeError { ret: -1 }), r#"{"event":"decode_error","ret":-1}"#);
     }
 }

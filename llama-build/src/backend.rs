@@ -134,9 +134,7 @@ mod tests {
 
     #[test]
     fn an_unsupported_one_lists_the_supported_ones() {
-        let error = Error::UnsupportedBackend {
-            backend: Backend::Cuda,
-        };
+        let error = Error::UnsupportedBackend { backend: Backend::Cuda };
         let text = error.to_string();
         assert!(text.contains("`cuda` is not supported yet"), "{text}");
         assert!(text.ends_with("supported today: cpu"), "{text}");
@@ -144,17 +142,9 @@ mod tests {
 
     #[test]
     fn cpu_turns_every_other_backend_off() {
-        let on: Vec<_> = Backend::Cpu
-            .switches()
-            .filter(|s| s.1)
-            .map(|s| s.0)
-            .collect();
+        let on: Vec<_> = Backend::Cpu.switches().filter(|s| s.1).map(|s| s.0).collect();
         assert_eq!(on, ["GGML_CPU"]);
-        let on: Vec<_> = Backend::Cuda
-            .switches()
-            .filter(|s| s.1)
-            .map(|s| s.0)
-            .collect();
+        let on: Vec<_> = Backend::Cuda.switches().filter(|s| s.1).map(|s| s.0).collect();
         assert_eq!(on, ["GGML_CPU", "GGML_CUDA"]);
     }
 }

@@ -21,10 +21,8 @@ use crate::toolchain::Tools;
 use crate::tree::Tree;
 
 const PROBE: &str = include_str!("probe.cmake");
-const PROBE_SOURCE: &str =
-    "#include \"llama.h\"\nint main() { return llama_max_devices() == 0; }\n";
-const QUERY: &str =
-    r#"{"requests":[{"kind":"codemodel","version":2},{"kind":"toolchains","version":1}]}"#;
+const PROBE_SOURCE: &str = "#include \"llama.h\"\nint main() { return llama_max_devices() == 0; }\n";
+const QUERY: &str = r#"{"requests":[{"kind":"codemodel","version":2},{"kind":"toolchains","version":1}]}"#;
 
 /// Written after a successful configuration; CMake's cache is not trusted without it.
 const FINGERPRINT: &str = "llama-otel/configured.json";
@@ -95,11 +93,7 @@ impl Plan {
         }
         let probe = build_dir.join("llama-otel/probe.cmake");
         arguments.push(format!("-DCMAKE_PROJECT_INCLUDE={}", probe.display()));
-        arguments.extend(
-            defines
-                .iter()
-                .map(|(name, value)| format!("-D{name}={value}")),
-        );
+        arguments.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
         Plan {
             build_dir,
             defines,
@@ -110,17 +104,14 @@ impl Plan {
                 environment: tools.environment.clone(),
             },
             build_type: options.build_type.name(),
-            jobs: options.jobs.unwrap_or_else(|| {
-                thread::available_parallelism().map_or(1, std::num::NonZero::get)
-            }),
+            jobs: options.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, std::num::NonZero::get)),
         }
     }
 
     pub fn configure(&self, run: &mut Run) -> Result<(), Error> {
         let fingerprint = self.build_dir.join(FINGERPRINT);
-        let last: Option<Configuration> = fs::read(&fingerprint)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let last: Option<Configuration> =
+            fs::read(&fingerprint).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         if last.as_ref() != Some(&self.configuration) {
             self.forget_configuration(&fingerprint)?;
         }
@@ -133,17 +124,8 @@ impl Plan {
     pub fn compile(&self, run: &mut Run) -> Result<(), Error> {
         let build_dir = self.build_dir.display().to_string();
         let jobs = self.jobs.to_string();
-        let arguments = [
-            "--build",
-            &build_dir,
-            "--target",
-            "llama",
-            "--config",
-            self.build_type,
-            "--parallel",
-            &jobs,
-        ]
-        .map(str::to_owned);
+        let arguments = ["--build", &build_dir, "--target", "llama", "--config", self.build_type, "--parallel", &jobs]
+            .map(str::to_owned);
         run.step("compiling llama.cpp", &arguments)
     }
 
@@ -160,9 +142,7 @@ impl Plan {
         }
         let checks = self.build_dir.join("CMakeFiles");
         match fs::remove_dir_all(&checks) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(at("remove", &checks)(error))
-            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at("remove", &checks)(error)),
             _ => Ok(()),
         }
     }
@@ -245,12 +225,7 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub fn start(
-        tools: &Tools,
-        tree: &Tree,
-        dir: &Path,
-        on_line: &'a mut dyn FnMut(&str),
-    ) -> Result<Run<'a>, Error> {
+    pub fn start(tools: &Tools, tree: &Tree, dir: &Path, on_line: &'a mut dyn FnMut(&str)) -> Result<Run<'a>, Error> {
         let log_path = dir.join("build.log");
         Ok(Run {
             cmake: tools.cmake.clone(),
@@ -347,16 +322,8 @@ impl Reason {
     }
 
     fn text(self) -> String {
-        let lines = if self.errors.is_empty() {
-            self.tail.into()
-        } else {
-            self.errors
-        };
-        lines
-            .iter()
-            .map(|line| format!("  | {line}"))
-            .collect::<Vec<_>>()
-            .join("\n")
+        let lines = if self.errors.is_empty() { self.tail.into() } else { self.errors };
+        lines.iter().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -366,10 +333,7 @@ mod tests {
     use crate::tree::tests::fake_tree;
 
     fn define<'a>(defines: &'a [(String, String)], name: &str) -> Option<&'a str> {
-        defines
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        defines.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     #[test]
@@ -382,22 +346,12 @@ mod tests {
         assert_eq!(define(&defaults, "GGML_NATIVE"), Some("OFF"));
         assert_eq!(define(&defaults, "GGML_METAL"), Some("OFF"));
         assert_eq!(define(&defaults, "LLAMA_BUILD_COMMIT"), Some("unknown"));
-        assert_eq!(
-            define(&defaults, "LLAMA_OTEL"),
-            None,
-            "a pristine tree has no such option"
-        );
+        assert_eq!(define(&defaults, "LLAMA_OTEL"), None, "a pristine tree has no such option");
 
         options.defines = vec![("GGML_NATIVE".into(), "ON".into())];
         let chosen = defines(&options, &tree);
         assert_eq!(define(&chosen, "GGML_NATIVE"), Some("ON"));
-        assert_eq!(
-            chosen
-                .iter()
-                .filter(|(name, _)| name == "GGML_NATIVE")
-                .count(),
-            1
-        );
+        assert_eq!(chosen.iter().filter(|(name, _)| name == "GGML_NATIVE").count(), 1);
     }
 
     #[test]
@@ -413,23 +367,13 @@ mod tests {
     #[test]
     fn a_failed_step_shows_the_lines_that_say_why() {
         let mut reason = Reason::default();
-        for line in [
-            "[1/9] a.cpp",
-            "x.cpp:3:1: error: no",
-            "[2/9] b.cpp",
-            "ninja: stopped",
-        ] {
+        for line in ["[1/9] a.cpp", "x.cpp:3:1: error: no", "[2/9] b.cpp", "ninja: stopped"] {
             reason.see(line);
         }
         assert_eq!(reason.text(), "  | x.cpp:3:1: error: no");
 
         let mut reason = Reason::default();
-        for line in [
-            "CMake Error at CMakeLists.txt:3 (project):",
-            "  No C++ compiler",
-            "",
-            "after",
-        ] {
+        for line in ["CMake Error at CMakeLists.txt:3 (project):", "  No C++ compiler", "", "after"] {
             reason.see(line);
         }
         assert!(reason.text().contains("No C++ compiler"));

@@ -47,9 +47,7 @@ pub enum Error {
         tree: PathBuf,
     },
     /// A stamp beside the tree (`VENDORED.json`, `PATCHED.json`) cannot be understood.
-    #[error(
-        "{path} is damaged: {reason}\nhelp: `cargo xtask vendor` and `cargo xtask patch` write it anew"
-    )]
+    #[error("{path} is damaged: {reason}\nhelp: `cargo xtask vendor` and `cargo xtask patch` write it anew")]
     Stamp {
         /// The stamp.
         path: PathBuf,
@@ -77,9 +75,7 @@ pub enum Error {
         help: &'static str,
     },
     /// CMake or the compiler failed.
-    #[error(
-        "{step} failed ({status}); the whole output is in {log}\n  command: {command}\n{lines}"
-    )]
+    #[error("{step} failed ({status}); the whole output is in {log}\n  command: {command}\n{lines}")]
     Step {
         /// `configuring llama.cpp` or `compiling llama.cpp`.
         step: &'static str,
@@ -124,9 +120,5 @@ pub enum Error {
 
 /// Gives an I/O error its place: `fs::read(p).map_err(at("read", p))`.
 pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Error + 'a {
-    move |source| Error::Io {
-        action,
-        path: path.to_path_buf(),
-        source,
-    }
+    move |source| Error::Io { action, path: path.to_path_buf(), source }
 }

@@ -51,11 +51,7 @@ use error::at;
 /// # Errors
 /// An unsupported combination of options, a tree or tool that is missing, a failed step (with the
 /// lines that say why), or a file that could not be read or written.
-pub fn build(
-    options: &Options,
-    dir: &Path,
-    on_line: &mut dyn FnMut(&str),
-) -> Result<Manifest, Error> {
+pub fn build(options: &Options, dir: &Path, on_line: &mut dyn FnMut(&str)) -> Result<Manifest, Error> {
     options.check()?;
     fs::create_dir_all(dir).map_err(at("create", dir))?;
     // CMake runs elsewhere.
@@ -73,14 +69,7 @@ pub fn build(
     plan.compile(&mut run)?;
 
     let reply = reply::read(&plan.build_dir)?;
-    let manifest = Manifest::new(
-        key::of(options, &tree, &tools)?,
-        options,
-        &tree,
-        &plan,
-        &tools,
-        &reply,
-    );
+    let manifest = Manifest::new(key::of(options, &tree, &tools)?, options, &tree, &plan, &tools, &reply);
     publish::publish(&manifest, &tree, &reply, dir)?;
     Ok(manifest)
 }

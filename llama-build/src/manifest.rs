@@ -135,11 +135,7 @@ impl Manifest {
             tree: tree.root.display().to_string(),
             pin: tree.pin().map(str::to_owned),
             backend: options.backend,
-            telemetry: if tree.patched {
-                options.telemetry
-            } else {
-                Telemetry::Off
-            },
+            telemetry: if tree.patched { options.telemetry } else { Telemetry::Off },
             build_type: options.build_type,
             llama_version: known(&reply.versions.llama_version),
             ggml_version: known(&reply.versions.ggml_version),
@@ -162,28 +158,19 @@ impl Manifest {
     /// There is none, it is damaged or of another layout, or a library that it names is missing.
     pub fn read(dir: &Path) -> Result<Manifest, Error> {
         let path = dir.join(MANIFEST_FILE);
-        let unusable = |reason: String| Error::Manifest {
-            path: path.clone(),
-            reason,
-        };
+        let unusable = |reason: String| Error::Manifest { path: path.clone(), reason };
         let bytes = fs::read(&path).map_err(|error| unusable(error.to_string()))?;
         #[derive(Deserialize)]
         struct Head {
             format: u32,
         }
-        let head: Head =
-            serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
+        let head: Head = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
         if head.format != FORMAT {
             let reason = format!("its format is {}, and {FORMAT} is understood", head.format);
             return Err(unusable(reason));
         }
-        let manifest: Manifest =
-            serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
-        match manifest
-            .libs
-            .iter()
-            .find(|lib| !dir.join(&lib.path).is_file())
-        {
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
+        match manifest.libs.iter().find(|lib| !dir.join(&lib.path).is_file()) {
             Some(lib) => Err(unusable(format!("{} is missing", lib.path))),
             None => Ok(manifest),
         }
@@ -192,11 +179,7 @@ impl Manifest {
 
 impl Lib {
     fn published(artifact: &Artifact) -> Lib {
-        Lib {
-            name: artifact.name.clone(),
-            path: crate::publish::lib_path(artifact),
-            kind: artifact.kind,
-        }
+        Lib { name: artifact.name.clone(), path: crate::publish::lib_path(artifact), kind: artifact.kind }
     }
 }
 
@@ -218,21 +201,13 @@ pub(crate) mod tests {
             build_number: 0,
             build_commit: "unknown".into(),
             include_dirs: vec!["include".into()],
-            libs: vec![Lib {
-                name: "llama".into(),
-                path: "lib/libllama.a".into(),
-                kind: LibKind::Static,
-            }],
+            libs: vec![Lib { name: "llama".into(), path: "lib/libllama.a".into(), kind: LibKind::Static }],
             system_libs: Vec::new(),
             link_args: Vec::new(),
             cxx_stdlib: Some("stdc++".into()),
             cmake_options: vec![("GGML_NATIVE".into(), "OFF".into())],
             cmake_version: "4.0".into(),
-            compiler: Compiler {
-                path: "/usr/bin/c++".into(),
-                id: "GNU".into(),
-                version: "12".into(),
-            },
+            compiler: Compiler { path: "/usr/bin/c++".into(), id: "GNU".into(), version: "12".into() },
         }
     }
 
@@ -245,11 +220,7 @@ pub(crate) mod tests {
 
         let text = serde_json::to_string(&example()).unwrap();
         fs::write(&path, &text).unwrap();
-        assert!(
-            reason().contains("lib/libllama.a is missing"),
-            "{}",
-            reason()
-        );
+        assert!(reason().contains("lib/libllama.a is missing"), "{}", reason());
 
         fs::create_dir(dir.path().join("lib")).unwrap();
         fs::write(dir.path().join("lib/libllama.a"), "").unwrap();

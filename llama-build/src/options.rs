@@ -49,9 +49,7 @@ impl Options {
 
     pub(crate) fn check(&self) -> Result<(), Error> {
         if !self.backend.is_supported() {
-            return Err(Error::UnsupportedBackend {
-                backend: self.backend,
-            });
+            return Err(Error::UnsupportedBackend { backend: self.backend });
         }
         if self.shared {
             return Err(Error::SharedUnsupported);
@@ -117,9 +115,7 @@ mod tests {
         options.backend = Backend::Vulkan;
         assert!(matches!(
             crate::build(&options, "unused".as_ref(), &mut |_| {}),
-            Err(Error::UnsupportedBackend {
-                backend: Backend::Vulkan
-            })
+            Err(Error::UnsupportedBackend { backend: Backend::Vulkan })
         ));
         assert!(!std::path::Path::new("unused").exists());
         options.backend = Backend::Cpu;

@@ -14,35 +14,17 @@ pub(crate) const INCLUDE_DIR: &str = "include";
 const LIB_DIR: &str = "lib";
 
 /// Folders of public headers: in the tree, and below [`INCLUDE_DIR`].
-const HEADER_DIRS: &[(&str, &str)] = &[
-    ("include", ""),
-    ("ggml/include", ""),
-    ("common/otel", "common/otel"),
-];
+const HEADER_DIRS: &[(&str, &str)] = &[("include", ""), ("ggml/include", ""), ("common/otel", "common/otel")];
 
 /// Where a library ends up, relative to the manifest.
 pub(crate) fn lib_path(artifact: &Artifact) -> String {
-    let file = artifact
-        .path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
+    let file = artifact.path.file_name().unwrap_or_default().to_string_lossy();
     format!("{LIB_DIR}/{file}")
 }
 
-pub(crate) fn publish(
-    manifest: &Manifest,
-    tree: &Tree,
-    reply: &Reply,
-    dir: &Path,
-) -> Result<(), Error> {
+pub(crate) fn publish(manifest: &Manifest, tree: &Tree, reply: &Reply, dir: &Path) -> Result<(), Error> {
     let mut wanted = headers(tree)?;
-    wanted.extend(
-        reply
-            .libs
-            .iter()
-            .map(|lib| (lib.path.clone(), lib_path(lib).into())),
-    );
+    wanted.extend(reply.libs.iter().map(|lib| (lib.path.clone(), lib_path(lib).into())));
     let mut stale = Vec::new();
     for (from, to) in &wanted {
         if !same_content(from, &dir.join(to))? {
@@ -97,10 +79,7 @@ fn headers(tree: &Tree) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
 fn leftovers(dir: &Path, wanted: &[(PathBuf, PathBuf)]) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     for folder in [LIB_DIR, INCLUDE_DIR] {
-        for entry in walkdir::WalkDir::new(dir.join(folder))
-            .into_iter()
-            .filter_map(Result::ok)
-        {
+        for entry in walkdir::WalkDir::new(dir.join(folder)).into_iter().filter_map(Result::ok) {
             let known = || wanted.iter().any(|(_, to)| dir.join(to) == entry.path());
             if entry.file_type().is_file() && !known() {
                 found.push(entry.into_path());
@@ -112,11 +91,7 @@ fn leftovers(dir: &Path, wanted: &[(PathBuf, PathBuf)]) -> Result<Vec<PathBuf>, 
 
 fn files_in(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     fs::read_dir(dir)
-        .and_then(|entries| {
-            entries
-                .map(|entry| Ok(entry?.path()))
-                .collect::<io::Result<_>>()
-        })
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>())
         .map_err(at("read", dir))
 }
 
@@ -148,9 +123,7 @@ fn replace(path: &Path, write: impl Fn(&Path) -> io::Result<()>) -> Result<(), E
     let partial = path.with_file_name(name);
     remove_if_there(&partial)?;
     write(&partial).map_err(at("write", &partial))?;
-    let mut permissions = fs::metadata(&partial)
-        .map_err(at("read", &partial))?
-        .permissions();
+    let mut permissions = fs::metadata(&partial).map_err(at("read", &partial))?.permissions();
     make_writable(&mut permissions);
     fs::set_permissions(&partial, permissions).map_err(at("write", &partial))?;
     fs::rename(&partial, path).map_err(at("write", path))
@@ -191,11 +164,7 @@ mod tests {
         let archive = root.path().join("libllama.a");
         fs::write(&archive, "one").unwrap();
         let reply = Reply {
-            libs: vec![Artifact {
-                name: "llama".into(),
-                path: archive.clone(),
-                kind: LibKind::Static,
-            }],
+            libs: vec![Artifact { name: "llama".into(), path: archive.clone(), kind: LibKind::Static }],
             system_libs: Vec::new(),
             link_args: Vec::new(),
             cxx_stdlib: None,

@@ -152,10 +152,7 @@ impl Reader<'_> {
             .ok_or_else(|| self.odd("no C++ toolchain"))?
             .compiler;
 
-        let configuration = codemodel
-            .configurations
-            .first()
-            .ok_or_else(|| self.odd("no configuration"))?;
+        let configuration = codemodel.configurations.first().ok_or_else(|| self.odd("no configuration"))?;
         let mut built = Vec::new();
         let mut probe = None;
         for reference in &configuration.targets {
@@ -212,10 +209,7 @@ impl Reader<'_> {
         match answer.and_then(|response| response.json_file.as_ref()) {
             Some(file) => self.json(&self.reply_dir().join(file)),
             None => {
-                let why = responses
-                    .iter()
-                    .find_map(|r| r.error.as_deref())
-                    .unwrap_or("no answer");
+                let why = responses.iter().find_map(|r| r.error.as_deref()).unwrap_or("no answer");
                 Err(self.odd(&format!("no {kind}: {why}")))
             }
         }
@@ -223,8 +217,7 @@ impl Reader<'_> {
 
     fn json<T: DeserializeOwned>(&self, path: &Path) -> Result<T, Error> {
         let bytes = fs::read(path).map_err(at("read", path))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| self.odd(&format!("{}: {error}", path.display())))
+        serde_json::from_slice(&bytes).map_err(|error| self.odd(&format!("{}: {error}", path.display())))
     }
 
     fn artifact(&self, target: Target) -> Option<Artifact> {
@@ -235,18 +228,13 @@ impl Reader<'_> {
         };
         Some(Artifact {
             name: link_name(&target.name_on_disk?),
-            path: self
-                .build_dir
-                .join(&target.artifacts.into_iter().next()?.path),
+            path: self.build_dir.join(&target.artifacts.into_iter().next()?.path),
             kind,
         })
     }
 
     fn odd(&self, what: &str) -> Error {
-        Error::Reply {
-            what: what.to_owned(),
-            build_dir: self.build_dir.to_path_buf(),
-        }
+        Error::Reply { what: what.to_owned(), build_dir: self.build_dir.to_path_buf() }
     }
 }
 
@@ -259,12 +247,7 @@ struct LinkLine {
 }
 
 impl LinkLine {
-    fn sort(
-        link: &Link,
-        mut built: Vec<Artifact>,
-        build_dir: &Path,
-        implicit_dirs: &[PathBuf],
-    ) -> LinkLine {
+    fn sort(link: &Link, mut built: Vec<Artifact>, build_dir: &Path, implicit_dirs: &[PathBuf]) -> LinkLine {
         let mut line = LinkLine::default();
         let words: Vec<String> = link
             .fragments
@@ -275,9 +258,7 @@ impl LinkLine {
         let mut order = Vec::new();
         let mut words = words.iter().map(String::as_str);
         while let Some(word) = words.next() {
-            let position = built
-                .iter()
-                .position(|lib| lib.path == build_dir.join(word));
+            let position = built.iter().position(|lib| lib.path == build_dir.join(word));
             if let Some(position) = position {
                 // A library named twice (a cycle) belongs where it is named last.
                 order.retain(|&earlier| earlier != position);
@@ -317,11 +298,7 @@ impl LinkLine {
 }
 
 fn named(name: &str) -> SystemLib {
-    SystemLib {
-        name: name.to_owned(),
-        kind: SystemLibKind::Dylib,
-        dir: None,
-    }
+    SystemLib { name: name.to_owned(), kind: SystemLibKind::Dylib, dir: None }
 }
 
 /// A library given by its path (OpenMP's, CUDA's), or a `.lib` of Windows. The folder is left out
@@ -345,13 +322,7 @@ fn system_file(path: &Path, implicit_dirs: &[PathBuf]) -> Option<SystemLib> {
         "a" if !implicit => SystemLibKind::Static,
         _ => SystemLibKind::Dylib,
     };
-    Some(SystemLib {
-        name: link_name(file),
-        kind,
-        dir: dir
-            .filter(|_| !implicit)
-            .map(|dir| dir.display().to_string()),
-    })
+    Some(SystemLib { name: link_name(file), kind, dir: dir.filter(|_| !implicit).map(|dir| dir.display().to_string()) })
 }
 
 /// `libggml-base.a` → `ggml-base`, `ggml.lib` → `ggml`, `libggml.so.0` → `ggml`.
@@ -361,18 +332,12 @@ fn link_name(file: &str) -> String {
         None => file.rsplit_once('.').map_or(file, |(stem, _)| stem),
     };
     let windows = file.ends_with(".lib");
-    stem.strip_prefix("lib")
-        .filter(|_| !windows)
-        .unwrap_or(stem)
-        .to_owned()
+    stem.strip_prefix("lib").filter(|_| !windows).unwrap_or(stem).to_owned()
 }
 
 /// The C++ library that the compiler links by itself, if it has a name (MSVC's has none).
 fn cxx_stdlib(implicit: &[String]) -> Option<String> {
-    ["stdc++", "c++"]
-        .iter()
-        .find(|name| implicit.iter().any(|lib| lib == *name))
-        .map(|name| name.to_string())
+    ["stdc++", "c++"].iter().find(|name| implicit.iter().any(|lib| lib == *name)).map(|name| name.to_string())
 }
 
 /// Splits at blanks outside double quotes, as CMake quotes paths in fragments.
@@ -402,21 +367,12 @@ mod tests {
     use super::*;
 
     fn artifact(name: &str, path: &str) -> Artifact {
-        Artifact {
-            name: name.into(),
-            path: Path::new("/b").join(path),
-            kind: LibKind::Static,
-        }
+        Artifact { name: name.into(), path: Path::new("/b").join(path), kind: LibKind::Static }
     }
 
     fn libraries(fragments: &[&str]) -> Link {
-        let fragment = |text: &&str| Fragment {
-            fragment: text.to_string(),
-            role: "libraries".into(),
-        };
-        Link {
-            fragments: fragments.iter().map(fragment).collect(),
-        }
+        let fragment = |text: &&str| Fragment { fragment: text.to_string(), role: "libraries".into() };
+        Link { fragments: fragments.iter().map(fragment).collect() }
     }
 
     #[test]
@@ -444,15 +400,9 @@ mod tests {
         let line = LinkLine::sort(&link, built, Path::new("/b"), &["/usr/lib/gcc/x/12".into()]);
         let names: Vec<_> = line.libs.iter().map(|lib| lib.name.as_str()).collect();
         assert_eq!(names, ["llama", "ggml", "ggml-cpu", "ggml-base"]);
-        let cudart = SystemLib {
-            name: "cudart".into(),
-            kind: SystemLibKind::Dylib,
-            dir: Some("/opt/with blank".into()),
-        };
-        assert_eq!(
-            line.system_libs,
-            [named("dl"), named("m"), named("gomp"), cudart]
-        );
+        let cudart =
+            SystemLib { name: "cudart".into(), kind: SystemLibKind::Dylib, dir: Some("/opt/with blank".into()) };
+        assert_eq!(line.system_libs, [named("dl"), named("m"), named("gomp"), cudart]);
         assert_eq!(line.link_args, ["-Wl,--as-needed"]);
     }
 
@@ -460,17 +410,9 @@ mod tests {
     fn frameworks_come_in_both_spellings() {
         let link = libraries(&["-framework Metal", "/S/Frameworks/Accelerate.framework"]);
         let line = LinkLine::sort(&link, Vec::new(), Path::new("/b"), &[]);
-        let names: Vec<_> = line
-            .system_libs
-            .iter()
-            .map(|lib| lib.name.as_str())
-            .collect();
+        let names: Vec<_> = line.system_libs.iter().map(|lib| lib.name.as_str()).collect();
         assert_eq!(names, ["Metal", "Accelerate"]);
-        assert!(
-            line.system_libs
-                .iter()
-                .all(|lib| lib.kind == SystemLibKind::Framework)
-        );
+        assert!(line.system_libs.iter().all(|lib| lib.kind == SystemLibKind::Framework));
         assert!(line.link_args.is_empty());
     }
 
@@ -490,14 +432,8 @@ mod tests {
     #[test]
     fn the_cxx_library_is_the_compilers() {
         let list = |names: &[&str]| names.iter().map(|n| n.to_string()).collect::<Vec<_>>();
-        assert_eq!(
-            cxx_stdlib(&list(&["stdc++", "m", "gcc_s"])).as_deref(),
-            Some("stdc++")
-        );
-        assert_eq!(
-            cxx_stdlib(&list(&["c++", "System"])).as_deref(),
-            Some("c++")
-        );
+        assert_eq!(cxx_stdlib(&list(&["stdc++", "m", "gcc_s"])).as_deref(), Some("stdc++"));
+        assert_eq!(cxx_stdlib(&list(&["c++", "System"])).as_deref(), Some("c++"));
         assert_eq!(cxx_stdlib(&[]), None);
     }
 

@@ -59,26 +59,16 @@ pub(crate) fn find(options: &Options) -> Result<Tools, Error> {
 
 fn cmake_version(cmake: &Path) -> Result<String, Error> {
     let Some(output) = output_of(cmake, "--version") else {
-        return Err(Error::ToolMissing {
-            tool: "cmake",
-            tried: cmake.display().to_string(),
-            help: HELP_CMAKE,
-        });
+        return Err(Error::ToolMissing { tool: "cmake", tried: cmake.display().to_string(), help: HELP_CMAKE });
     };
-    let unusable = |reason: String| Error::ToolUnusable {
-        program: cmake.to_path_buf(),
-        reason,
-        help: HELP_CMAKE,
-    };
+    let unusable = |reason: String| Error::ToolUnusable { program: cmake.to_path_buf(), reason, help: HELP_CMAKE };
     let version = output
         .lines()
         .find_map(|line| line.strip_prefix("cmake version "))
         .ok_or_else(|| unusable(format!("`--version` answered `{}`", output.trim())))?;
     if !is_new_enough(version) {
         let (major, minor) = OLDEST_CMAKE;
-        return Err(unusable(format!(
-            "it is version {version}, and {major}.{minor} is needed"
-        )));
+        return Err(unusable(format!("it is version {version}, and {major}.{minor} is needed")));
     }
     Ok(version.trim().to_owned())
 }
@@ -95,11 +85,9 @@ fn ninja(options: &Options) -> Result<Option<PathBuf>, Error> {
     if let Some(ninja) = &options.ninja {
         return match output_of(ninja, "--version") {
             Some(_) => Ok(Some(ninja.clone())),
-            None => Err(Error::ToolMissing {
-                tool: "ninja",
-                tried: ninja.display().to_string(),
-                help: HELP_BUILD_TOOL,
-            }),
+            None => {
+                Err(Error::ToolMissing { tool: "ninja", tried: ninja.display().to_string(), help: HELP_BUILD_TOOL })
+            }
         };
     }
     if output_of("ninja".as_ref(), "--version").is_some() {
@@ -107,11 +95,7 @@ fn ninja(options: &Options) -> Result<Option<PathBuf>, Error> {
     }
     // Without ninja, CMake's default generator needs make, except on Windows (Visual Studio).
     if cfg!(unix) && output_of("make".as_ref(), "--version").is_none() {
-        return Err(Error::ToolMissing {
-            tool: "a build tool",
-            tried: "ninja, make".into(),
-            help: HELP_BUILD_TOOL,
-        });
+        return Err(Error::ToolMissing { tool: "a build tool", tried: "ninja, make".into(), help: HELP_BUILD_TOOL });
     }
     Ok(None)
 }
@@ -120,19 +104,11 @@ fn ninja(options: &Options) -> Result<Option<PathBuf>, Error> {
 /// `cl` cannot be asked and is found by CMake itself, so on Windows none is not an error.
 fn compilers(options: &Options) -> Result<Vec<String>, Error> {
     let chosen = |define: &str, variable: &str| {
-        let defined = options
-            .defines
-            .iter()
-            .rev()
-            .find(|(name, _)| name == define);
-        defined
-            .map(|(_, value)| value.clone())
-            .or_else(|| std::env::var(variable).ok())
+        let defined = options.defines.iter().rev().find(|(name, _)| name == define);
+        defined.map(|(_, value)| value.clone()).or_else(|| std::env::var(variable).ok())
     };
-    let languages = [
-        ("CMAKE_C_COMPILER", "CC", ["cc", "gcc", "clang"]),
-        ("CMAKE_CXX_COMPILER", "CXX", ["c++", "g++", "clang++"]),
-    ];
+    let languages =
+        [("CMAKE_C_COMPILER", "CC", ["cc", "gcc", "clang"]), ("CMAKE_CXX_COMPILER", "CXX", ["c++", "g++", "clang++"])];
     let mut found = Vec::new();
     for (define, variable, usual) in languages {
         let candidates: Vec<String> = match chosen(define, variable) {
@@ -159,25 +135,15 @@ fn first_line_of(command: &str) -> Option<String> {
     let whole = Path::new(command);
     let output = output_of(whole, "--version").or_else(|| {
         let mut words = command.split_whitespace();
-        let output = Command::new(words.next()?)
-            .args(words)
-            .arg("--version")
-            .output()
-            .ok()?;
-        output
-            .status
-            .success()
-            .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        let output = Command::new(words.next()?).args(words).arg("--version").output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     })?;
     output.lines().next().map(str::to_owned)
 }
 
 fn output_of(program: &Path, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -186,13 +152,9 @@ mod tests {
 
     #[test]
     fn versions_compare_as_numbers() {
-        for (version, enough) in [
-            ("3.20.0", true),
-            ("3.9.6", false),
-            ("3.19.8", false),
-            ("4.0.1-rc2", true),
-            ("", false),
-        ] {
+        for (version, enough) in
+            [("3.20.0", true), ("3.9.6", false), ("3.19.8", false), ("4.0.1-rc2", true), ("", false)]
+        {
             assert_eq!(is_new_enough(version), enough, "{version}");
         }
     }
@@ -202,10 +164,7 @@ mod tests {
         let mut options = Options::new("unused");
         options.cmake = Some("no-such-cmake".into());
         let text = find(&options).err().unwrap().to_string();
-        assert!(
-            text.contains("cmake was not found (tried no-such-cmake)"),
-            "{text}"
-        );
+        assert!(text.contains("cmake was not found (tried no-such-cmake)"), "{text}");
         assert!(text.contains("apt-get install cmake"), "{text}");
     }
 

@@ -34,10 +34,7 @@ impl Tree {
     pub fn open(root: &Path) -> Result<Tree, Error> {
         for missing in ["CMakeLists.txt", "src/CMakeLists.txt", "include/llama.h"] {
             if !root.join(missing).is_file() {
-                return Err(Error::NotATree {
-                    tree: root.to_path_buf(),
-                    missing,
-                });
+                return Err(Error::NotATree { tree: root.to_path_buf(), missing });
             }
         }
         // Absolute and free of links, since CMake runs elsewhere and git compares the text.
@@ -50,20 +47,13 @@ impl Tree {
             None => None,
         };
         let patch_stamp = read_if_there(&root.join("PATCHED.json"))?;
-        Ok(Tree {
-            root,
-            patched,
-            vendored,
-            patch_stamp,
-        })
+        Ok(Tree { root, patched, vendored, patch_stamp })
     }
 
     /// Whether this tree can do what is asked.
     pub fn check(&self, telemetry: Telemetry) -> Result<(), Error> {
         if telemetry == Telemetry::Rust && !self.patched {
-            return Err(Error::NotPatched {
-                tree: self.root.clone(),
-            });
+            return Err(Error::NotPatched { tree: self.root.clone() });
         }
         Ok(())
     }
@@ -123,27 +113,18 @@ fn read_vendored(path: &Path) -> Result<Option<Vendored>, Error> {
     };
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|error| Error::Stamp {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        })
+        .map_err(|error| Error::Stamp { path: path.to_path_buf(), reason: error.to_string() })
 }
 
 /// SHA-256 over (relative path, 0, length, content) of every regular file in path order: the
 /// same digest as the patcher's, without its parser as a build dependency.
 fn content_digest(root: &Path) -> Result<String, Error> {
     let mut files = Vec::new();
-    for entry in WalkDir::new(root)
-        .into_iter()
-        .filter_entry(|e| e.file_name() != ".git")
-    {
+    for entry in WalkDir::new(root).into_iter().filter_entry(|e| e.file_name() != ".git") {
         let entry = entry.map_err(|error| at("read", root)(error.into()))?;
         if entry.file_type().is_file() {
             let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
-            files.push((
-                relative.to_string_lossy().replace('\\', "/"),
-                entry.into_path(),
-            ));
+            files.push((relative.to_string_lossy().replace('\\', "/"), entry.into_path()));
         }
     }
     files.sort();
@@ -151,9 +132,7 @@ fn content_digest(root: &Path) -> Result<String, Error> {
     let mut content = Vec::new();
     for (relative, path) in files {
         content.clear();
-        fs::File::open(&path)
-            .and_then(|mut file| file.read_to_end(&mut content))
-            .map_err(at("read", &path))?;
+        fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut content)).map_err(at("read", &path))?;
         hash.update(relative.as_bytes());
         hash.update([0]);
         hash.update((content.len() as u64).to_le_bytes());
@@ -194,12 +173,7 @@ pub(crate) mod tests {
 
         let block = "add_library(llama)\n# >>> llama-otel\n# <<< llama-otel\n";
         fs::write(dir.path().join("src/CMakeLists.txt"), block).unwrap();
-        assert!(
-            Tree::open(dir.path())
-                .unwrap()
-                .check(Telemetry::Rust)
-                .is_ok()
-        );
+        assert!(Tree::open(dir.path()).unwrap().check(Telemetry::Rust).is_ok());
     }
 
     #[test]

@@ -82,12 +82,7 @@ impl Fixture {
         let mut options = Options::new(&tree);
         options.cmake = std::env::var_os("CMAKE").map(PathBuf::from);
         options.ninja = std::env::var_os("LLAMA_OTEL_NINJA").map(PathBuf::from);
-        Fixture {
-            _root: root,
-            tree,
-            out,
-            options,
-        }
+        Fixture { _root: root, tree, out, options }
     }
 
     /// `None` on a machine without CMake, after checking that the error says so.
@@ -103,10 +98,7 @@ impl Fixture {
     }
 
     fn modified(&self, path: &str) -> SystemTime {
-        fs::metadata(self.out.join(path))
-            .unwrap()
-            .modified()
-            .unwrap()
+        fs::metadata(self.out.join(path)).unwrap().modified().unwrap()
     }
 }
 
@@ -135,10 +127,7 @@ fn a_pristine_tree_gives_its_libraries_in_link_order() {
     assert!(fixture.out.join("include/llama.h").is_file());
     assert!(fixture.out.join("include/ggml.h").is_file());
     if cfg!(target_os = "linux") {
-        assert!(
-            manifest.system_libs.iter().any(|lib| lib.name == "dl"),
-            "{manifest:?}"
-        );
+        assert!(manifest.system_libs.iter().any(|lib| lib.name == "dl"), "{manifest:?}");
         assert!(manifest.cxx_stdlib.is_some());
     }
 }
@@ -146,10 +135,7 @@ fn a_pristine_tree_gives_its_libraries_in_link_order() {
 #[test]
 fn a_patched_tree_has_the_runtime_last() {
     let mut fixture = Fixture::new();
-    write(
-        &fixture.tree.join("src/CMakeLists.txt"),
-        &format!("{SRC}{BLOCK}"),
-    );
+    write(&fixture.tree.join("src/CMakeLists.txt"), &format!("{SRC}{BLOCK}"));
     fixture.options.telemetry = Telemetry::Rust;
     let Some(manifest) = fixture.build() else {
         return;
@@ -175,10 +161,7 @@ fn only_what_changed_is_built_again() {
     fixture.build();
     assert_eq!(first, times(&fixture), "nothing changed");
 
-    write(
-        &fixture.tree.join("src/llama.cpp"),
-        "int llama() { return 2222; }\n",
-    );
+    write(&fixture.tree.join("src/llama.cpp"), "int llama() { return 2222; }\n");
     fixture.build();
     let [(manifest, llama), (_, ggml_cpu)] = times(&fixture);
     let [(old_manifest, old_llama), (_, old_ggml_cpu)] = first;
@@ -188,9 +171,7 @@ fn only_what_changed_is_built_again() {
 
     // An entry that is no longer asked for must not stay in CMake's cache.
     let native = |fixture: &Fixture| {
-        fs::read_to_string(fixture.out.join("cmake/CMakeCache.txt"))
-            .unwrap()
-            .contains("GGML_NATIVE:BOOL=ON")
+        fs::read_to_string(fixture.out.join("cmake/CMakeCache.txt")).unwrap().contains("GGML_NATIVE:BOOL=ON")
     };
     fixture.options.defines = vec![("GGML_NATIVE".into(), "ON".into())];
     fixture.build();
@@ -207,10 +188,7 @@ fn an_interrupted_build_heals() {
         return;
     };
     // Killed while configuring: CMake's files are half there and no step has said that it is done.
-    write(
-        &fixture.out.join("cmake/CMakeCache.txt"),
-        "CMAKE_CXX_COMPILER:FILEPATH=/no",
-    );
+    write(&fixture.out.join("cmake/CMakeCache.txt"), "CMAKE_CXX_COMPILER:FILEPATH=/no");
     fs::remove_file(fixture.out.join("cmake/llama-otel/configured.json")).unwrap();
     fs::remove_file(fixture.out.join(MANIFEST_FILE)).unwrap();
     assert_eq!(fixture.build(), Some(manifest));
@@ -229,10 +207,7 @@ fn two_builds_of_one_folder_wait_for_each_other() {
 #[test]
 fn a_compiler_error_is_shown_and_leaves_no_manifest() {
     let fixture = Fixture::new();
-    write(
-        &fixture.tree.join("src/llama.cpp"),
-        "int llama() { return nonsense; }\n",
-    );
+    write(&fixture.tree.join("src/llama.cpp"), "int llama() { return nonsense; }\n");
     let mut lines = 0;
     match build(&fixture.options, &fixture.out, &mut |_| lines += 1) {
         Err(Error::ToolMissing { .. }) => return,
@@ -245,9 +220,5 @@ fn a_compiler_error_is_shown_and_leaves_no_manifest() {
     }
     assert!(lines > 5);
     assert!(!fixture.out.join(MANIFEST_FILE).exists());
-    assert!(
-        fs::read_to_string(fixture.out.join("build.log"))
-            .unwrap()
-            .contains("nonsense")
-    );
+    assert!(fs::read_to_string(fixture.out.join("build.log")).unwrap().contains("nonsense"));
 }

@@ -41,15 +41,11 @@ pub fn generate(env: &Env, built: &Built) -> Result<(), String> {
         .prepend_enum_name(false)
         .derive_partialeq(true)
         .parse_callbacks(Box::new(Comments))
-        .parse_callbacks(Box::new(
-            bindgen::CargoCallbacks::new().rerun_on_header_files(false),
-        ))
+        .parse_callbacks(Box::new(bindgen::CargoCallbacks::new().rerun_on_header_files(false)))
         .generate()
         .map_err(|error| explain(&error.to_string()))?;
     let path = Path::new(&env.cargo("OUT_DIR")?).join("bindings.rs");
-    bindings
-        .write_to_file(&path)
-        .map_err(|error| format!("cannot write {}: {error}", path.display()))
+    bindings.write_to_file(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 fn explain(error: &str) -> String {
@@ -71,9 +67,7 @@ struct Comments;
 impl ParseCallbacks for Comments {
     fn process_comment(&self, comment: &str) -> Option<String> {
         let lines = comment.trim_matches('\n').trim_end().lines();
-        let text: Vec<&str> = lines
-            .map(|line| line.strip_prefix(' ').unwrap_or(line))
-            .collect();
+        let text: Vec<&str> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
         match text.is_empty() {
             true => None,
             false => Some(format!("```text\n{}\n```", text.join("\n"))),

@@ -12,16 +12,8 @@ const DEFAULT_PIN: &str = "llama-cpp-sys-2-0.1.161";
 
 /// What of a tree the libraries are made of. Cargo runs a script again for ever if it is told of
 /// a path that does not exist, so only those that do are announced.
-const TREE_PARTS: &[&str] = &[
-    "CMakeLists.txt",
-    "PATCHED.json",
-    "cmake",
-    "common/otel",
-    "ggml",
-    "include",
-    "src",
-    "vendor",
-];
+const TREE_PARTS: &[&str] =
+    &["CMakeLists.txt", "PATCHED.json", "cmake", "common/otel", "ggml", "include", "src", "vendor"];
 
 /// What the features ask for.
 #[derive(Debug, PartialEq)]
@@ -65,12 +57,8 @@ pub fn obtain(env: &Env, request: &Request) -> Result<Built, String> {
 
 fn prebuilt(dir: &Path, request: &Request) -> Result<Built, String> {
     // The linker runs in another folder than this script.
-    let dir = std::path::absolute(dir)
-        .map_err(|error| format!("LLAMA_OTEL_PREBUILT={}: {error}", dir.display()))?;
-    println!(
-        "cargo::rerun-if-changed={}",
-        dir.join(MANIFEST_FILE).display()
-    );
+    let dir = std::path::absolute(dir).map_err(|error| format!("LLAMA_OTEL_PREBUILT={}: {error}", dir.display()))?;
+    println!("cargo::rerun-if-changed={}", dir.join(MANIFEST_FILE).display());
     let manifest = Manifest::read(&dir).map_err(|error| format!("LLAMA_OTEL_PREBUILT: {error}"))?;
     check_telemetry(&manifest, request.telemetry)
         .map_err(|error| format!("LLAMA_OTEL_PREBUILT={}: {error}", dir.display()))?;
@@ -92,16 +80,16 @@ fn prebuilt(dir: &Path, request: &Request) -> Result<Built, String> {
 pub fn check_telemetry(manifest: &Manifest, asked: Telemetry) -> Result<(), String> {
     match (manifest.telemetry, asked) {
         (Telemetry::Rust, Telemetry::Rust) => Ok(()),
-        (Telemetry::Rust, _) => Err(
-            "it was built with the Rust telemetry backend, and the feature `telemetry-rust` is off\n\
+        (Telemetry::Rust, _) => {
+            Err("it was built with the Rust telemetry backend, and the feature `telemetry-rust` is off\n\
              help: turn the feature on, or name a build without telemetry"
-                .into(),
-        ),
-        (_, Telemetry::Rust) => Err(
-            "it was built without the Rust telemetry backend, and the feature `telemetry-rust` is on\n\
+                .into())
+        }
+        (_, Telemetry::Rust) => {
+            Err("it was built without the Rust telemetry backend, and the feature `telemetry-rust` is on\n\
              help: run `cargo xtask build`, or turn the feature off (`--no-default-features --features cpu`)"
-                .into(),
-        ),
+                .into())
+        }
         _ => Ok(()),
     }
 }

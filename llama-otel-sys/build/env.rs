@@ -3,9 +3,11 @@
 
 use std::path::PathBuf;
 
+type Lookup = dyn Fn(&str) -> Option<String>;
+
 /// The environment of a build script.
 pub struct Env {
-    lookup: Box<dyn Fn(&str) -> Option<String>>,
+    lookup: Box<Lookup>,
 }
 
 impl Env {
@@ -14,9 +16,7 @@ impl Env {
     }
 
     pub fn new(lookup: impl Fn(&str) -> Option<String> + 'static) -> Env {
-        Env {
-            lookup: Box::new(lookup),
-        }
+        Env { lookup: Box::new(lookup) }
     }
 
     /// A variable that a user may set; an empty one counts as not set.
@@ -32,9 +32,8 @@ impl Env {
 
     /// A variable that cargo sets for every build script.
     pub fn cargo(&self, name: &str) -> Result<String, String> {
-        (self.lookup)(name).ok_or_else(|| {
-            format!("{name} is not set\nhelp: this is a build script, run it with `cargo build`")
-        })
+        (self.lookup)(name)
+            .ok_or_else(|| format!("{name} is not set\nhelp: this is a build script, run it with `cargo build`"))
     }
 
     /// Whether a feature of this crate is on.

@@ -7,10 +7,7 @@ use crate::cmake::Built;
 pub fn link(built: &Built) {
     let manifest = &built.manifest;
     // First, so that no library of the system with the same name can win.
-    println!(
-        "cargo::rustc-link-search=native={}",
-        built.dir.join("lib").display()
-    );
+    println!("cargo::rustc-link-search=native={}", built.dir.join("lib").display());
     for lib in &manifest.libs {
         let kind = match lib.kind {
             LibKind::Static => "static",
@@ -33,10 +30,7 @@ pub fn link(built: &Built) {
         println!("cargo::rustc-link-lib=dylib={stdlib}");
     }
     if !manifest.link_args.is_empty() {
-        println!(
-            "cargo::warning=a program must pass these to the linker itself: {}",
-            manifest.link_args.join(" ")
-        );
+        println!("cargo::warning=a program must pass these to the linker itself: {}", manifest.link_args.join(" "));
     }
 }
 
@@ -45,15 +39,9 @@ pub fn describe(built: &Built) {
     let manifest = &built.manifest;
     let dir = built.dir.display();
     println!("cargo::metadata=root={dir}");
-    println!(
-        "cargo::metadata=manifest={}",
-        built.dir.join(MANIFEST_FILE).display()
-    );
+    println!("cargo::metadata=manifest={}", built.dir.join(MANIFEST_FILE).display());
     if let Some(include) = manifest.include_dirs.first() {
-        println!(
-            "cargo::metadata=include={}",
-            built.dir.join(include).display()
-        );
+        println!("cargo::metadata=include={}", built.dir.join(include).display());
     }
     let telemetry = match manifest.telemetry {
         llama_build::Telemetry::Rust => "rust",
@@ -61,10 +49,7 @@ pub fn describe(built: &Built) {
         llama_build::Telemetry::Off => "off",
     };
     let constants = [
-        (
-            "LLAMA",
-            manifest.llama_version.as_deref().unwrap_or_default(),
-        ),
+        ("LLAMA", manifest.llama_version.as_deref().unwrap_or_default()),
         ("GGML", manifest.ggml_version.as_deref().unwrap_or_default()),
         ("PIN", manifest.pin.as_deref().unwrap_or_default()),
         ("COMMIT", &manifest.build_commit),

@@ -90,17 +90,9 @@ mod tests {
     #[test]
     fn the_linked_library_is_the_one_described() {
         // SAFETY: both return static strings.
-        let (llama, ggml) = unsafe {
-            (
-                CStr::from_ptr(llama_version()),
-                CStr::from_ptr(ggml_version()),
-            )
-        };
+        let (llama, ggml) = unsafe { (CStr::from_ptr(llama_version()), CStr::from_ptr(ggml_version())) };
         assert_eq!(llama.to_str(), Ok(version().llama));
         assert_eq!(ggml.to_str(), Ok(version().ggml));
-        assert_eq!(
-            version().telemetry == "rust",
-            cfg!(feature = "telemetry-rust")
-        );
+        assert_eq!(version().telemetry == "rust", cfg!(feature = "telemetry-rust"));
     }
 }

@@ -13,38 +13,18 @@ use env::Env;
 use llama_build::{Backend, Telemetry};
 
 fn env_of(variables: &[(&str, &str)]) -> Env {
-    let variables: Vec<(String, String)> = variables
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_string()))
-        .collect();
-    Env::new(move |name| {
-        variables
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.clone())
-    })
+    let variables: Vec<(String, String)> =
+        variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    Env::new(move |name| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
 }
 
 #[test]
 fn features_decide_what_is_asked_for() {
-    let portable = Request {
-        backend: Backend::Cpu,
-        telemetry: Telemetry::None,
-        native: false,
-    };
+    let portable = Request { backend: Backend::Cpu, telemetry: Telemetry::None, native: false };
     assert_eq!(cmake::request(&env_of(&[])).unwrap(), portable);
-    let default = env_of(&[
-        ("CARGO_FEATURE_CPU", "1"),
-        ("CARGO_FEATURE_TELEMETRY_RUST", "1"),
-    ]);
+    let default = env_of(&[("CARGO_FEATURE_CPU", "1"), ("CARGO_FEATURE_TELEMETRY_RUST", "1")]);
     let telemetry = Telemetry::Rust;
-    assert_eq!(
-        cmake::request(&default).unwrap(),
-        Request {
-            telemetry,
-            ..portable
-        }
-    );
+    assert_eq!(cmake::request(&default).unwrap(), Request { telemetry, ..portable });
 }
 
 #[test]

@@ -24,7 +24,8 @@ impl Plan {
         let mut files = BTreeMap::new();
         for (path, edit) in &self.files {
             let gone = |error: String| ApplyError::Gone { path: path.clone(), error };
-            let bytes = tree.read(path).map_err(|e| gone(e.to_string()))?.ok_or_else(|| gone("no such file".to_owned()))?;
+            let bytes =
+                tree.read(path).map_err(|e| gone(e.to_string()))?.ok_or_else(|| gone("no such file".to_owned()))?;
             let found = sha256(&bytes);
             if found != edit.sha256 {
                 return Err(ApplyError::Changed { path: path.clone(), planned: edit.sha256.clone(), found });
@@ -45,8 +46,14 @@ impl Plan {
         for path in self.files.keys() {
             let path_of = || path.clone();
             let unreadable = |error: String| VerifyError::Unreadable { path: path_of(), error };
-            let pristine = tree.read(path).map_err(|e| unreadable(e.to_string()))?.ok_or_else(|| unreadable("no such file".to_owned()))?;
-            let patched = applied.files.get(&PathBuf::from(path)).ok_or_else(|| unreadable("not among the applied files".to_owned()))?;
+            let pristine = tree
+                .read(path)
+                .map_err(|e| unreadable(e.to_string()))?
+                .ok_or_else(|| unreadable("no such file".to_owned()))?;
+            let patched = applied
+                .files
+                .get(&PathBuf::from(path))
+                .ok_or_else(|| unreadable("not among the applied files".to_owned()))?;
             // What planning on the patched tree would stumble over: applying twice is refused.
             if strip::first_mark(patched).is_none() {
                 return Err(VerifyError::Unmarked { path: path_of() });
@@ -84,7 +91,8 @@ fn edit_file(bytes: &[u8], edit: &FileEdit) -> Vec<u8> {
 /// The line end in use just before `offset`; at the file's start, that of its first line.
 fn eol_before(bytes: &[u8], offset: usize) -> &'static [u8] {
     let before = &bytes[..offset];
-    let line = if before.is_empty() { bytes.split_inclusive(|b| *b == b'\n').next().unwrap_or_default() } else { before };
+    let line =
+        if before.is_empty() { bytes.split_inclusive(|b| *b == b'\n').next().unwrap_or_default() } else { before };
     if line.ends_with(b"\r\n") { b"\r\n" } else { b"\n" }
 }
 

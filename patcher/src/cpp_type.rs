@@ -3,7 +3,10 @@
 /// A type with `const`, `volatile`, `struct`, `class`, `enum`, `typename`, references and insignificant white space
 /// dropped: `const struct llama_batch &` and `llama_batch` are alike, `llama_batch *` is not.
 pub fn normalise(written: &str) -> String {
-    join(tokens(written).filter(|token| !matches!(*token, "const" | "volatile" | "struct" | "class" | "enum" | "typename" | "&")))
+    join(
+        tokens(written)
+            .filter(|token| !matches!(*token, "const" | "volatile" | "struct" | "class" | "enum" | "typename" | "&")),
+    )
 }
 
 /// Text with white space kept only where it parts two words: `operator  ==` is `operator==`.
@@ -34,7 +37,8 @@ fn tokens(text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         rest = rest.trim_start();
         let first = rest.chars().next()?;
-        let end = if is_word_char(first) { rest.find(|c| !is_word_char(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
+        let end =
+            if is_word_char(first) { rest.find(|c| !is_word_char(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
         let (token, tail) = rest.split_at(end);
         rest = tail;
         Some(token)

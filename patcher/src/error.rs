@@ -77,7 +77,9 @@ pub enum PointProblem {
     NoInsert { index: usize },
     #[error("`{line}` cannot be inserted: {why}")]
     BadInsert { line: String, why: &'static str },
-    #[error("alternate {index}: `{{{name}}}` in the inserted line is neither one of its params nor a named group of its match")]
+    #[error(
+        "alternate {index}: `{{{name}}}` in the inserted line is neither one of its params nor a named group of its match"
+    )]
     UnknownCapture { index: usize, name: String },
     #[error("a second block for {file}; write one")]
     DuplicateBlock { file: String },
@@ -121,9 +123,13 @@ impl TreeError {
         match self {
             TreeError::Unreadable { .. } => "make the tree readable, or get it anew with `cargo xtask vendor --force`",
             TreeError::AlreadyPatched { .. } => "patch a pristine tree; `cargo xtask vendor` unpacks one",
-            TreeError::AddedFileExists { .. } => "patch a pristine tree; if upstream has that file, the added one needs another name",
+            TreeError::AddedFileExists { .. } => {
+                "patch a pristine tree; if upstream has that file, the added one needs another name"
+            }
             TreeError::AddedTwice { .. } => "name each file to add once",
-            TreeError::NoBlockFile { .. } => "this tree has another CMake layout; trees without CMake cannot be patched",
+            TreeError::NoBlockFile { .. } => {
+                "this tree has another CMake layout; trees without CMake cannot be patched"
+            }
             TreeError::SameLineTwice { .. } => "drop one of the two points, or give it another line",
         }
     }
@@ -175,7 +181,9 @@ pub enum VerifyError {
         error: StripError,
     },
     /// Stripping gave other bytes than upstream's.
-    #[error("{path}: without our lines, byte {offset} differs from upstream's; this is a defect of the patcher, please report it")]
+    #[error(
+        "{path}: without our lines, byte {offset} differs from upstream's; this is a defect of the patcher, please report it"
+    )]
     Differs {
         /// Path from the tree's root.
         path: String,

@@ -54,7 +54,9 @@ pub(crate) fn locate(file: &SourceFile, alternate: &Alternate) -> Result<Finding
         for place in places {
             let line = file.line_of(place.span.start);
             match judge(scope, alternate, &place) {
-                Err(refusal) => finding.refused.push(Candidate { line, text: file.line_text(line), refusal: Some(refusal) }),
+                Err(refusal) => {
+                    finding.refused.push(Candidate { line, text: file.line_text(line), refusal: Some(refusal) })
+                }
                 Ok(offset) => finding.found.push(Found {
                     offset,
                     indentation: place.indentation,
@@ -108,13 +110,17 @@ fn select<'a>(file: &'a SourceFile, name: &str, alternate: &Alternate) -> Result
     let named: Vec<_> = file.functions().iter().filter(|f| f.name == name).collect();
     if named.is_empty() {
         let last = |name: &str| name.rsplit("::").next().unwrap_or_default().to_owned();
-        let mut similar: Vec<_> = file.functions().iter().filter(|f| last(&f.name) == last(name)).map(|f| f.name.clone()).collect();
+        let mut similar: Vec<_> =
+            file.functions().iter().filter(|f| last(&f.name) == last(name)).map(|f| f.name.clone()).collect();
         similar.dedup();
         similar.truncate(4);
         let unclear = file.unclear_mention(&last(name)).map(|at| file.line_of(at));
         return Err(Why::NoFunction { similar, unclear });
     }
-    let typed: Vec<_> = named.iter().filter(|f| alternate.params.iter().all(|p| f.parameters.iter().any(|q| q.normal == p.normal))).collect();
+    let typed: Vec<_> = named
+        .iter()
+        .filter(|f| alternate.params.iter().all(|p| f.parameters.iter().any(|q| q.normal == p.normal)))
+        .collect();
     if typed.is_empty() {
         return Err(Why::NoParameter { signatures: named.iter().map(|f| f.signature.clone()).collect() });
     }
@@ -123,7 +129,9 @@ fn select<'a>(file: &'a SourceFile, name: &str, alternate: &Alternate) -> Result
     for function in typed {
         match &function.body {
             Body::Without(how) => bodiless = Some(how.clone()),
-            Body::Block(body) => scopes.push(Scope { file, function, body: body.clone(), values: bind(function, alternate)? }),
+            Body::Block(body) => {
+                scopes.push(Scope { file, function, body: body.clone(), values: bind(function, alternate)? })
+            }
         }
     }
     match bodiless {
@@ -153,9 +161,13 @@ fn bind(function: &Function, alternate: &Alternate) -> Result<BTreeMap<String, S
 fn body_start(scope: &Scope<'_>) -> Place {
     let file = scope.file;
     let brace = scope.body.start..scope.body.start + 1;
-    let first = file.node(&scope.body).and_then(|body| children(body).find(|n| n.kind() != "comment" && !n.kind().starts_with("preproc_")));
+    let first = file
+        .node(&scope.body)
+        .and_then(|body| children(body).find(|n| n.kind() != "comment" && !n.kind().starts_with("preproc_")));
     let indentation = match first {
-        Some(node) if is_blank(&file.mask.code()[file.line_start(node.start_byte())..node.start_byte()]) => file.indentation(node.start_byte()).to_owned(),
+        Some(node) if is_blank(&file.mask.code()[file.line_start(node.start_byte())..node.start_byte()]) => {
+            file.indentation(node.start_byte()).to_owned()
+        }
         _ => format!("{}    ", file.indentation(scope.function.range.start)),
     };
     Place { span: brace, indentation, values: scope.values.clone(), role: Role::InBlock }

@@ -305,7 +305,8 @@ mod tests {
 
     #[test]
     fn any_bytes_are_masked_without_a_panic_and_keep_their_length() {
-        let pieces: [&[u8]; 12] = [b"\"", b"'", b"R\"", b"(", b")", b"/*", b"//", b"\\", b"\r\n", b"\xFF\xFE", b"#error ", b"1'"];
+        let pieces: [&[u8]; 12] =
+            [b"\"", b"'", b"R\"", b"(", b")", b"/*", b"//", b"\\", b"\r\n", b"\xFF\xFE", b"#error ", b"1'"];
         for seed in 0..4096_usize {
             let text: Vec<u8> = (0..4).flat_map(|i| pieces[(seed >> (3 * i)) % 12].iter().copied()).collect();
             assert_eq!(Mask::new(&text).code().len(), text.len());

@@ -126,7 +126,8 @@ fn read_files(tree: &Tree, points: &PointSet, errors: &mut Vec<TreeError>) -> Ha
     let done = Mutex::new(HashMap::new());
     let work = || {
         while let Some((path, functions, bytes)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let file = if *functions { SourceFile::parse(path, bytes.clone()) } else { SourceFile::scan(path, bytes.clone()) };
+            let file =
+                if *functions { SourceFile::parse(path, bytes.clone()) } else { SourceFile::scan(path, bytes.clone()) };
             done.lock().unwrap_or_else(PoisonError::into_inner).insert((*path).to_owned(), file);
         }
     };
@@ -167,7 +168,12 @@ fn same_line_twice(file: &SourceFile, insertions: &[Insertion]) -> Vec<TreeError
         let earlier = insertions[..index].iter().rev().take_while(|first| first.offset == second.offset);
         for first in earlier.filter(|first| first.text == second.text) {
             let (path, line) = (file.path.clone(), file.line_of(second.offset));
-            errors.push(TreeError::SameLineTwice { path, line, first: first.point.clone(), second: second.point.clone() });
+            errors.push(TreeError::SameLineTwice {
+                path,
+                line,
+                first: first.point.clone(),
+                second: second.point.clone(),
+            });
         }
     }
     errors
@@ -207,8 +213,10 @@ fn judge(point: &Point, files: &HashMap<String, SourceFile>) -> (Verdict, Vec<Fo
         let result = match files.get(&alternate.file) {
             None => Err((Why::NoFile, Vec::new())),
             Some(file) => locate::locate(file, alternate).map_err(|why| (why, Vec::new())).and_then(|finding| {
-                let (skipped, refused): (Vec<_>, Vec<_>) =
-                    finding.refused.into_iter().partition(|c| alternate.skip_inline && c.refusal.as_ref().is_some_and(|r| r.is_inline()));
+                let (skipped, refused): (Vec<_>, Vec<_>) = finding
+                    .refused
+                    .into_iter()
+                    .partition(|c| alternate.skip_inline && c.refusal.as_ref().is_some_and(|r| r.is_inline()));
                 check_count(point, file, &finding.found, refused).map(|()| (finding.found, skipped))
             }),
         };
@@ -231,7 +239,13 @@ fn judge(point: &Point, files: &HashMap<String, SourceFile>) -> (Verdict, Vec<Fo
                 if matches!(why, Why::TooMany { .. }) {
                     verdict.outcome = Outcome::Ambiguous;
                 }
-                verdict.tried.push(Tried { alternate: index, file: alternate.file.clone(), place: alternate.describe(), why, candidates });
+                verdict.tried.push(Tried {
+                    alternate: index,
+                    file: alternate.file.clone(),
+                    place: alternate.describe(),
+                    why,
+                    candidates,
+                });
                 if is_final {
                     return (verdict, Vec::new());
                 }
@@ -246,11 +260,21 @@ fn judge(point: &Point, files: &HashMap<String, SourceFile>) -> (Verdict, Vec<Fo
     (verdict, Vec::new())
 }
 
-fn check_count(point: &Point, file: &SourceFile, found: &[Found], refused: Vec<Candidate>) -> Result<(), (Why, Vec<Candidate>)> {
+fn check_count(
+    point: &Point,
+    file: &SourceFile,
+    found: &[Found],
+    refused: Vec<Candidate>,
+) -> Result<(), (Why, Vec<Candidate>)> {
     if !refused.is_empty() {
         return Err((Why::NoRoom, refused));
     }
-    let candidates = || found.iter().map(|f| Candidate { line: f.site.line, text: file.line_text(f.site.line), refusal: None }).collect();
+    let candidates = || {
+        found
+            .iter()
+            .map(|f| Candidate { line: f.site.line, text: file.line_text(f.site.line), refusal: None })
+            .collect()
+    };
     if found.len() < point.count.min {
         return Err((Why::TooFew { found: found.len(), count: point.count }, candidates()));
     }

@@ -84,7 +84,7 @@ pub struct Param {
     pub capture: String,
     /// The type as the point writes it.
     pub written: String,
-    /// The type in the form that is compared, see [`cpp_type::normalise`].
+    /// The type in the form that is compared, see `cpp_type::normalise`.
     pub normal: String,
 }
 
@@ -137,8 +137,9 @@ pub struct Anchor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(String);
 
-static PLACEHOLDER: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}").unwrap_or_else(|e| unreachable!("constant regex: {e}")));
+static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}").unwrap_or_else(|e| unreachable!("constant regex: {e}"))
+});
 
 impl Template {
     /// The text as the point writes it.
@@ -220,7 +221,11 @@ impl PointSet {
     /// All problems of all files at once.
     pub fn load_dir(dir: &Path) -> Result<Self, PointErrors> {
         let unreadable = |path: &Path, error: std::io::Error| {
-            PointErrors(vec![PointError { source_file: path.to_owned(), point: None, problem: PointProblem::Unreadable(error.to_string()) }])
+            PointErrors(vec![PointError {
+                source_file: path.to_owned(),
+                point: None,
+                problem: PointProblem::Unreadable(error.to_string()),
+            }])
         };
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(dir).map_err(|e| unreadable(dir, e))? {
@@ -242,7 +247,9 @@ impl PointSet {
     ///
     /// # Errors
     /// All problems of all texts at once.
-    pub fn parse<P: Into<PathBuf>, T: AsRef<str>>(sources: impl IntoIterator<Item = (P, T)>) -> Result<Self, PointErrors> {
+    pub fn parse<P: Into<PathBuf>, T: AsRef<str>>(
+        sources: impl IntoIterator<Item = (P, T)>,
+    ) -> Result<Self, PointErrors> {
         let mut errors = Vec::new();
         let mut set = PointSet { points: Vec::new(), blocks: Vec::new(), hash: String::new() };
         let mut hasher = Sha256::new();
@@ -254,7 +261,11 @@ impl PointSet {
             hasher.update((text.len() as u64).to_le_bytes());
             hasher.update(text);
             match toml::from_str::<RawFile>(text) {
-                Err(error) => errors.push(PointError { source_file: path, point: None, problem: PointProblem::Toml(error.to_string().trim_end().to_owned()) }),
+                Err(error) => errors.push(PointError {
+                    source_file: path,
+                    point: None,
+                    problem: PointProblem::Toml(error.to_string().trim_end().to_owned()),
+                }),
                 Ok(raw) => {
                     for point in raw.point {
                         set.add_point(point, &path, &mut errors);
@@ -312,8 +323,17 @@ impl PointSet {
             }
         }
         check_insert(raw.insert.as_deref(), &mut problems);
-        let at = raw.at.into_iter().enumerate().filter_map(|(index, a)| a.check(index, raw.insert.as_deref(), &mut problems)).collect();
-        errors.extend(problems.into_iter().map(|problem| PointError { source_file: source.to_owned(), point: Some(raw.id.clone()), problem }));
+        let at = raw
+            .at
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, a)| a.check(index, raw.insert.as_deref(), &mut problems))
+            .collect();
+        errors.extend(problems.into_iter().map(|problem| PointError {
+            source_file: source.to_owned(),
+            point: Some(raw.id.clone()),
+            problem,
+        }));
         self.points.push(Point {
             id: raw.id,
             purpose: raw.purpose,
@@ -334,7 +354,11 @@ impl PointSet {
         if raw.text.lines().any(|line| crate::strip::is_marker(line.as_bytes())) {
             problems.push(PointProblem::MarkerInBlock);
         }
-        errors.extend(problems.into_iter().map(|problem| PointError { source_file: source.to_owned(), point: None, problem }));
+        errors.extend(problems.into_iter().map(|problem| PointError {
+            source_file: source.to_owned(),
+            point: None,
+            problem,
+        }));
         self.blocks.push(Block { file: raw.file, text: raw.text, source: source.to_owned() });
     }
 }
@@ -411,7 +435,11 @@ impl RawAlternate {
         let of_statement = matches!(self.position, Position::Before | Position::After);
         let mut wrong = |field: &'static str, needed: bool| {
             let position = self.position;
-            problems.push(if needed { PointProblem::FieldNeeded { index, field, position } } else { PointProblem::FieldUseless { index, field, position } });
+            problems.push(if needed {
+                PointProblem::FieldNeeded { index, field, position }
+            } else {
+                PointProblem::FieldUseless { index, field, position }
+            });
         };
         match (of_file, &self.function) {
             (true, Some(_)) => wrong("function", false),
@@ -461,7 +489,8 @@ impl RawAlternate {
                 problems.push(PointProblem::UnknownCapture { index, name: name.to_owned() });
             }
         }
-        let (file, function, position, in_preproc, skip_inline) = (self.file, self.function, self.position, self.in_preproc, self.skip_inline);
+        let (file, function, position, in_preproc, skip_inline) =
+            (self.file, self.function, self.position, self.in_preproc, self.skip_inline);
         Some(Alternate { file, function, params, position, anchor, insert, in_preproc, skip_inline })
     }
 }

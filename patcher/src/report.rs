@@ -51,7 +51,12 @@ impl Report {
             .map(|(path, bytes)| {
                 let path = path.to_string_lossy().into_owned();
                 let edit = plan.files.get(&path);
-                FileReport { before: edit.map(|e| e.sha256.clone()), after: sha256(bytes), insertions: edit.map_or(0, |e| e.insertions.len()), path }
+                FileReport {
+                    before: edit.map(|e| e.sha256.clone()),
+                    after: sha256(bytes),
+                    insertions: edit.map_or(0, |e| e.insertions.len()),
+                    path,
+                }
             })
             .collect();
         Report { tree: plan.tree.clone(), ok: true, errors: Vec::new(), points: plan.verdicts.clone(), files }
@@ -60,7 +65,13 @@ impl Report {
     /// The report of a tree that has no plan.
     pub fn of_errors(errors: &PlanErrors) -> Self {
         let texts = errors.tree_errors.iter().map(ToString::to_string).collect();
-        Report { tree: errors.tree.clone(), ok: false, errors: texts, points: errors.verdicts.clone(), files: Vec::new() }
+        Report {
+            tree: errors.tree.clone(),
+            ok: false,
+            errors: texts,
+            points: errors.verdicts.clone(),
+            files: Vec::new(),
+        }
     }
 }
 
@@ -102,12 +113,20 @@ fn render_verdict(verdict: &Verdict, tree: &str) -> String {
     let last = verdict.tried.last().filter(|t| t.why.is_final());
     let _ = match (verdict.outcome, last) {
         (Outcome::Ambiguous, Some(tried)) => {
-            writeln!(out, "help: narrow alternate {} in {source} until one site is left, or state the count and its reason", tried.alternate)
+            writeln!(
+                out,
+                "help: narrow alternate {} in {source} until one site is left, or state the count and its reason",
+                tried.alternate
+            )
         }
         (_, Some(tried)) => {
             let is_inline = tried.candidates.iter().filter_map(|c| c.refusal.as_ref()).any(|r| r.is_inline());
             let or = if is_inline { ", or set skip_inline = true to leave out those that do not" } else { "" };
-            writeln!(out, "help: change alternate {} in {source} to a place that takes a line of its own and occurs as often as declared{or}", tried.alternate)
+            writeln!(
+                out,
+                "help: change alternate {} in {source} to a place that takes a line of its own and occurs as often as declared{or}",
+                tried.alternate
+            )
         }
         _ => writeln!(out, "help: add an alternate at the top of {source}, then run `cargo xtask drift --bless`"),
     };
@@ -119,7 +138,8 @@ fn render_verdict(verdict: &Verdict, tree: &str) -> String {
 /// # Errors
 /// A file of the tree cannot be read.
 pub fn unified_diff(tree: &Tree, applied: &Applied, colour: bool) -> std::io::Result<String> {
-    let style = |colour_of: AnsiColor| if colour { Style::new().fg_color(Some(colour_of.into())) } else { Style::new() };
+    let style =
+        |colour_of: AnsiColor| if colour { Style::new().fg_color(Some(colour_of.into())) } else { Style::new() };
     let (added, removed, place) = (style(AnsiColor::Green), style(AnsiColor::Red), style(AnsiColor::Cyan));
     let head = if colour { Style::new().bold() } else { Style::new() };
     let mut out = String::new();
@@ -169,7 +189,13 @@ pub fn index_markdown(points: &PointSet) -> String {
             Some(anchor) => format!("{} `{}`", alternate.position, anchor.written),
             None => alternate.position.to_string(),
         };
-        let cells = [format!("`{}`", point.id), alternate.file.clone(), function, position, format!("`{}`", alternate.insert.as_str())];
+        let cells = [
+            format!("`{}`", point.id),
+            alternate.file.clone(),
+            function,
+            position,
+            format!("`{}`", alternate.insert.as_str()),
+        ];
         let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }

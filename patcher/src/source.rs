@@ -12,7 +12,7 @@ use crate::preproc::Chains;
 /// A parameter of a function definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// Its type in the form of [`cpp_type::normalise`].
+    /// Its type in the form of `cpp_type::normalise`.
     pub normal: String,
     /// Its name, if it has one.
     pub name: Option<String>,
@@ -65,8 +65,19 @@ impl SourceFile {
     pub fn scan(path: &str, bytes: Arc<[u8]>) -> Self {
         let mask = Mask::new(&bytes);
         let chains = Chains::new(mask.code());
-        let line_starts = std::iter::once(0).chain(bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1)).collect();
-        SourceFile { path: path.to_owned(), bytes, mask, chains, syntax: None, functions: Vec::new(), unclear: Vec::new(), line_starts }
+        let line_starts = std::iter::once(0)
+            .chain(bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1))
+            .collect();
+        SourceFile {
+            path: path.to_owned(),
+            bytes,
+            mask,
+            chains,
+            syntax: None,
+            functions: Vec::new(),
+            unclear: Vec::new(),
+            line_starts,
+        }
     }
 
     /// Reads a file and indexes its functions.
@@ -212,7 +223,10 @@ impl<'a> Indexer<'a> {
                     list = declarator.child_by_field_name("parameters");
                     declarator = declarator.child_by_field_name("declarator")?;
                 }
-                "pointer_declarator" | "reference_declarator" | "parenthesized_declarator" | "attributed_declarator" => declarator = inner_declarator(declarator)?,
+                "pointer_declarator"
+                | "reference_declarator"
+                | "parenthesized_declarator"
+                | "attributed_declarator" => declarator = inner_declarator(declarator)?,
                 _ => break self.declared_name(declarator, &mut list),
             }
         };
@@ -251,8 +265,12 @@ impl<'a> Indexer<'a> {
             match child.kind() {
                 "compound_statement" => return Some(Body::Block(child.byte_range())),
                 // A function-try-block: the function's body is the block under `try`.
-                "try_statement" | "constructor_try_statement" => return Some(Body::Block(child.child_by_field_name("body")?.byte_range())),
-                "default_method_clause" | "delete_method_clause" | "pure_virtual_clause" => return Some(Body::Without(self.text(child).trim_end_matches(';').to_owned())),
+                "try_statement" | "constructor_try_statement" => {
+                    return Some(Body::Block(child.child_by_field_name("body")?.byte_range()));
+                }
+                "default_method_clause" | "delete_method_clause" | "pure_virtual_clause" => {
+                    return Some(Body::Without(self.text(child).trim_end_matches(';').to_owned()));
+                }
                 _ => {}
             }
         }
@@ -263,7 +281,8 @@ impl<'a> Indexer<'a> {
     fn declared_name<'t>(&self, node: Node<'t>, list: &mut Option<Node<'t>>) -> String {
         match node.kind() {
             "qualified_identifier" => {
-                let name = node.child_by_field_name("name").map(|name| self.declared_name(name, list)).unwrap_or_default();
+                let name =
+                    node.child_by_field_name("name").map(|name| self.declared_name(name, list)).unwrap_or_default();
                 // An unknown macro in front of a type makes the type look like a scope; the absent `::` gives it away.
                 let is_scope = children(node).all(|child| !child.is_missing());
                 match node.child_by_field_name("scope").filter(|_| is_scope) {
@@ -276,7 +295,9 @@ impl<'a> Indexer<'a> {
                 let target = node.start_byte()..list.map_or(node.end_byte(), |l| l.start_byte());
                 cpp_type::squeeze(&String::from_utf8_lossy(&self.code[target]))
             }
-            "template_function" | "template_method" => node.child_by_field_name("name").map(|name| self.text(name)).unwrap_or_default(),
+            "template_function" | "template_method" => {
+                node.child_by_field_name("name").map(|name| self.text(name)).unwrap_or_default()
+            }
             _ => cpp_type::squeeze(&self.text(node)),
         }
     }
@@ -291,8 +312,17 @@ impl<'a> Indexer<'a> {
     }
 
     fn parameters(&self, list: Node<'_>) -> Vec<Parameter> {
-        let is_parameter = |n: &Node<'_>| matches!(n.kind(), "parameter_declaration" | "optional_parameter_declaration" | "variadic_parameter_declaration");
-        children(list).filter(is_parameter).map(|node| self.parameter(node)).filter(|p| p.normal != "void" || p.name.is_some()).collect()
+        let is_parameter = |n: &Node<'_>| {
+            matches!(
+                n.kind(),
+                "parameter_declaration" | "optional_parameter_declaration" | "variadic_parameter_declaration"
+            )
+        };
+        children(list)
+            .filter(is_parameter)
+            .map(|node| self.parameter(node))
+            .filter(|p| p.normal != "void" || p.name.is_some())
+            .collect()
     }
 
     fn parameter(&self, node: Node<'_>) -> Parameter {
@@ -311,7 +341,9 @@ impl<'a> Indexer<'a> {
             text[gone.start_byte() - node.start_byte()..gone.end_byte() - node.start_byte()].fill(b' ');
         }
         let mut normal = cpp_type::normalise(&String::from_utf8_lossy(&text));
-        if normal.ends_with(']') && let Some(open) = normal.rfind('[') {
+        if normal.ends_with(']')
+            && let Some(open) = normal.rfind('[')
+        {
             normal.replace_range(open.., "*");
         }
         Parameter { normal, name: name.map(|n| self.text(n)) }
@@ -327,7 +359,9 @@ fn inner_declarator(node: Node<'_>) -> Option<Node<'_>> {
     if node.kind().starts_with("abstract_") {
         return None;
     }
-    let is_declarator = |n: &Node<'_>| n.kind().ends_with("declarator") || n.kind().ends_with("identifier") || n.kind() == "operator_cast";
+    let is_declarator = |n: &Node<'_>| {
+        n.kind().ends_with("declarator") || n.kind().ends_with("identifier") || n.kind() == "operator_cast"
+    };
     node.child_by_field_name("declarator").or_else(|| children(node).find(is_declarator))
 }
 
@@ -343,7 +377,19 @@ mod tests {
 
     fn names(code: &str) -> Vec<String> {
         let file = SourceFile::parse("x.cpp", Arc::from(code.as_bytes()));
-        file.functions().iter().map(|f| format!("{}{}", f.name, f.parameters.iter().map(|p| format!(" {}={}", p.name.as_deref().unwrap_or("-"), p.normal)).collect::<String>())).collect()
+        file.functions()
+            .iter()
+            .map(|f| {
+                format!(
+                    "{}{}",
+                    f.name,
+                    f.parameters
+                        .iter()
+                        .map(|p| format!(" {}={}", p.name.as_deref().unwrap_or("-"), p.normal))
+                        .collect::<String>()
+                )
+            })
+            .collect()
     }
 
     #[test]
@@ -363,8 +409,21 @@ mod tests {
         assert_eq!(
             names(code),
             [
-                "a::b::f", "S::~S", "S::S -=S", "S::operator bool", "S::operator== o=S", "S::S", "S::operator int", "S::operator= o=S", "T::T", "C::get v=V",
-                "ec x=foo*", "ec::run n=int", "ec::L::m", "bt a=int", "bt2 a=int"
+                "a::b::f",
+                "S::~S",
+                "S::S -=S",
+                "S::operator bool",
+                "S::operator== o=S",
+                "S::S",
+                "S::operator int",
+                "S::operator= o=S",
+                "T::T",
+                "C::get v=V",
+                "ec x=foo*",
+                "ec::run n=int",
+                "ec::L::m",
+                "bt a=int",
+                "bt2 a=int"
             ]
         );
     }
@@ -372,6 +431,9 @@ mod tests {
     #[test]
     fn parameters_have_a_type_and_perhaps_a_name() {
         let code = r#"void f(const std::vector<std::string> & v, int (*cb)(int), float arr[3], llama_batch, const char * s = "x", [[maybe_unused]] bool b = true) { }"#;
-        assert_eq!(names(code), ["f v=std::vector<std::string> cb=int(*)(int) arr=float* -=llama_batch s=char* b=bool"]);
+        assert_eq!(
+            names(code),
+            ["f v=std::vector<std::string> cb=int(*)(int) arr=float* -=llama_batch s=char* b=bool"]
+        );
     }
 }

@@ -48,7 +48,9 @@ pub fn first_mark(bytes: &[u8]) -> Option<(usize, String)> {
 
 /// A quick look that clears nearly every file of a tree.
 fn may_be_patched(bytes: &[u8]) -> bool {
-    [&b"LLAMA_OTEL_"[..], b"common/otel/otel.h", b" llama-otel"].iter().any(|mark| crate::mask::find(bytes, mark, 0).is_some())
+    [&b"LLAMA_OTEL_"[..], b"common/otel/otel.h", b" llama-otel"]
+        .iter()
+        .any(|mark| crate::mask::find(bytes, mark, 0).is_some())
 }
 
 /// A file without our lines.

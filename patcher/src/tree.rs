@@ -91,7 +91,14 @@ impl Tree {
 fn read_file(path: &Path) -> io::Result<Option<Arc<[u8]>>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(Arc::from(bytes))),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
     }
 }

@@ -28,7 +28,10 @@ impl Case {
                 continue;
             }
             let name = dir.file_name().unwrap().to_string_lossy().into_owned();
-            let before = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).find(|p| p.file_stem().is_some_and(|s| s == "before"));
+            let before = std::fs::read_dir(&dir)
+                .unwrap()
+                .map(|e| e.unwrap().path())
+                .find(|p| p.file_stem().is_some_and(|s| s == "before"));
             cases.push(Case { before: before.unwrap_or_else(|| panic!("{name} has no before.*")), name, dir });
         }
         cases.sort_by(|a, b| a.name.cmp(&b.name));

@@ -16,8 +16,24 @@ impl Random {
 }
 
 fn damage(bytes: &[u8], random: &mut Random) -> Vec<u8> {
-    const PIECES: [&[u8]; 16] =
-        [b"{", b"}", b"(", b")", b"\"", b"'", b"/*", b"*/", b"//", b"\\\n", b"\n#if A\n", b"\n#else\n", b"\n#endif\n", b"R\"(", b"else ", b"\xFF"];
+    const PIECES: [&[u8]; 16] = [
+        b"{",
+        b"}",
+        b"(",
+        b")",
+        b"\"",
+        b"'",
+        b"/*",
+        b"*/",
+        b"//",
+        b"\\\n",
+        b"\n#if A\n",
+        b"\n#else\n",
+        b"\n#endif\n",
+        b"R\"(",
+        b"else ",
+        b"\xFF",
+    ];
     let mut out = bytes.to_vec();
     for _ in 0..=random.below(3) {
         let at = random.below(out.len());

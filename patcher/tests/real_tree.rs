@@ -31,7 +31,14 @@ fn a_real_tree_is_planned_applied_and_stripped_back_to_the_same_bytes() {
     eprintln!("plan {planned:?}, with apply and verify {:?}", start.elapsed());
     for verdict in &plan.verdicts {
         let lines: Vec<_> = verdict.sites.iter().map(|s| s.line).collect();
-        eprintln!("{:16} {:?} alternate {:?} {} {lines:?} skipped {}", verdict.id, verdict.outcome, verdict.alternate, verdict.file.as_deref().unwrap_or("-"), verdict.skipped.len());
+        eprintln!(
+            "{:16} {:?} alternate {:?} {} {lines:?} skipped {}",
+            verdict.id,
+            verdict.outcome,
+            verdict.alternate,
+            verdict.file.as_deref().unwrap_or("-"),
+            verdict.skipped.len()
+        );
     }
     assert_eq!(plan.verdicts.len(), points.points().len());
     assert!(plan.verdicts.iter().all(|v| v.outcome == Outcome::Placed || v.reason.is_some()));

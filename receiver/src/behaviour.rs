@@ -21,10 +21,7 @@ pub enum Behaviour {
     Slow(Duration),
     /// Refuse with this HTTP status (over gRPC the status code that stands for it), and with
     /// `Retry-After` in whole seconds (over gRPC `RetryInfo`) if given.
-    Refuse {
-        status: u16,
-        retry_after: Option<Duration>,
-    },
+    Refuse { status: u16, retry_after: Option<Duration> },
     /// Read the request, never answer.
     Silent,
     /// Close the connection instead of answering. Over gRPC that happens in the handshake.
@@ -46,21 +43,13 @@ impl Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.store.behaviour() {
             Behaviour::Close => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             Behaviour::Garbage => {

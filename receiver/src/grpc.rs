@@ -2,24 +2,12 @@
 
 use crate::behaviour::{Behaviour, Connection};
 use crate::store::{Payload, Request, Signal, Store, Transport};
-use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
-    LogsService, LogsServiceServer,
-};
-use opentelemetry_proto::tonic::collector::logs::v1::{
-    ExportLogsServiceRequest, ExportLogsServiceResponse,
-};
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
-    MetricsService, MetricsServiceServer,
-};
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{MetricsService, MetricsServiceServer};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use prost::Message;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -30,15 +18,9 @@ use tonic::metadata::KeyAndValueRef;
 use tonic::{Code, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-pub async fn serve(
-    listener: TcpListener,
-    store: Arc<Store>,
-) -> Result<(), tonic::transport::Error> {
-    let services = Services {
-        store: Arc::clone(&store),
-    };
-    let connections = TcpListenerStream::new(listener)
-        .map(move |stream| stream.map(|stream| Connection::new(stream, Arc::clone(&store))));
+pub async fn serve(listener: TcpListener, store: Arc<Store>) -> Result<(), tonic::transport::Error> {
+    let services = Services { store: Arc::clone(&store) };
+    let connections = TcpListenerStream::new(listener).map(move |stream| stream.map(|stream| Connection::new(stream, Arc::clone(&store))));
     tonic::transport::Server::builder()
         .add_service(TraceServiceServer::new(services.clone()).accept_compressed(Gzip))
         .add_service(MetricsServiceServer::new(services.clone()).accept_compressed(Gzip))
@@ -64,14 +46,8 @@ impl Services {
             tokio::time::sleep(delay).await;
         }
         let headers = request.metadata().iter().map(|pair| match pair {
-            KeyAndValueRef::Ascii(name, value) => (
-                name.to_string(),
-                String::from_utf8_lossy(value.as_encoded_bytes()).into_owned(),
-            ),
-            KeyAndValueRef::Binary(name, value) => (
-                name.to_string(),
-                String::from_utf8_lossy(value.as_encoded_bytes()).into_owned(),
-            ),
+            KeyAndValueRef::Ascii(name, value) => (name.to_string(), String::from_utf8_lossy(value.as_encoded_bytes()).into_owned()),
+            KeyAndValueRef::Binary(name, value) => (name.to_string(), String::from_utf8_lossy(value.as_encoded_bytes()).into_owned()),
         });
         let recorded = Request {
             signal,
@@ -80,23 +56,15 @@ impl Services {
             body: request.get_ref().encode_to_vec(),
             accepted: matches!(behaviour, Behaviour::Accept | Behaviour::Slow(_)),
         };
-        self.store
-            .record(recorded, Some(&payload(request.into_inner())));
+        self.store.record(recorded, Some(&payload(request.into_inner())));
         match behaviour {
-            Behaviour::Refuse {
-                status,
-                retry_after,
-            } => {
+            Behaviour::Refuse { status, retry_after } => {
                 let mut details = ErrorDetails::new();
                 if retry_after.is_some() {
                     details.set_retry_info(retry_after);
                 }
                 let message = "refused, as the receiver was told to";
-                Err(Status::with_error_details(
-                    code_of(status),
-                    message,
-                    details,
-                ))
+                Err(Status::with_error_details(code_of(status), message, details))
             }
             Behaviour::Silent => std::future::pending().await,
             _ => Ok(()),
@@ -119,34 +87,23 @@ fn code_of(status: u16) -> Code {
 
 #[tonic::async_trait]
 impl TraceService for Services {
-    async fn export(
-        &self,
-        request: tonic::Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.answer(Signal::Traces, request, Payload::Traces)
-            .await?;
+    async fn export(&self, request: tonic::Request<ExportTraceServiceRequest>) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.answer(Signal::Traces, request, Payload::Traces).await?;
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
 #[tonic::async_trait]
 impl MetricsService for Services {
-    async fn export(
-        &self,
-        request: tonic::Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.answer(Signal::Metrics, request, Payload::Metrics)
-            .await?;
+    async fn export(&self, request: tonic::Request<ExportMetricsServiceRequest>) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.answer(Signal::Metrics, request, Payload::Metrics).await?;
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }
 
 #[tonic::async_trait]
 impl LogsService for Services {
-    async fn export(
-        &self,
-        request: tonic::Request<ExportLogsServiceRequest>,
-    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+    async fn export(&self, request: tonic::Request<ExportLogsServiceRequest>) -> Result<Response<ExportLogsServiceResponse>, Status> {
         self.answer(Signal::Logs, request, Payload::Logs).await?;
         Ok(Response::new(ExportLogsServiceResponse::default()))
     }

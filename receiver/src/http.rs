@@ -53,34 +53,17 @@ impl axum::serve::Listener for Listener {
 
 async fn traces(State(store): State<Arc<Store>>, headers: HeaderMap, body: Bytes) -> Response {
     use trace::v1::ExportTraceServiceRequest as Export;
-    answer(
-        &store,
-        Signal::Traces,
-        &headers,
-        &body,
-        |transport, body| decode::<Export>(transport, body).map(Payload::Traces),
-    )
-    .await
+    answer(&store, Signal::Traces, &headers, &body, |transport, body| decode::<Export>(transport, body).map(Payload::Traces)).await
 }
 
 async fn metrics(State(store): State<Arc<Store>>, headers: HeaderMap, body: Bytes) -> Response {
     use metrics::v1::ExportMetricsServiceRequest as Export;
-    answer(
-        &store,
-        Signal::Metrics,
-        &headers,
-        &body,
-        |transport, body| decode::<Export>(transport, body).map(Payload::Metrics),
-    )
-    .await
+    answer(&store, Signal::Metrics, &headers, &body, |transport, body| decode::<Export>(transport, body).map(Payload::Metrics)).await
 }
 
 async fn logs(State(store): State<Arc<Store>>, headers: HeaderMap, body: Bytes) -> Response {
     use logs::v1::ExportLogsServiceRequest as Export;
-    answer(&store, Signal::Logs, &headers, &body, |transport, body| {
-        decode::<Export>(transport, body).map(Payload::Logs)
-    })
-    .await
+    answer(&store, Signal::Logs, &headers, &body, |transport, body| decode::<Export>(transport, body).map(Payload::Logs)).await
 }
 
 struct Refusal {
@@ -98,10 +81,7 @@ async fn answer(
     let transport = transport(headers);
     let behaviour = store.behaviour();
     let plain = decompress(headers, body);
-    let payload = plain
-        .as_ref()
-        .map_err(Refusal::from)
-        .and_then(|plain| decode(transport, plain));
+    let payload = plain.as_ref().map_err(Refusal::from).and_then(|plain| decode(transport, plain));
     if let Behaviour::Slow(delay) = behaviour {
         tokio::time::sleep(delay).await;
     }
@@ -109,33 +89,17 @@ async fn answer(
     let request = Request {
         signal,
         transport,
-        headers: headers
-            .iter()
-            .map(|(name, value)| {
-                (
-                    name.to_string(),
-                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
-                )
-            })
-            .collect(),
+        headers: headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect(),
         body: plain.unwrap_or_else(|_| body.to_vec()),
         accepted: accepts && payload.is_ok(),
     };
     store.record(request, payload.as_ref().ok());
     match (behaviour, payload) {
-        (
-            Behaviour::Refuse {
-                status,
-                retry_after,
-            },
-            _,
-        ) => {
+        (Behaviour::Refuse { status, retry_after }, _) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let mut response = refusal(transport, status, "refused, as the receiver was told to");
             if let Some(delay) = retry_after {
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, delay.as_secs().into());
+                response.headers_mut().insert(header::RETRY_AFTER, delay.as_secs().into());
             }
             response
         }
@@ -148,13 +112,8 @@ async fn answer(
 }
 
 fn transport(headers: &HeaderMap) -> Transport {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    match value
-        .and_then(|value| value.split(';').next())
-        .map(str::trim)
-    {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    match value.and_then(|value| value.split(';').next()).map(str::trim) {
         Some(PROTOBUF) => Transport::HttpProtobuf,
         Some(JSON) => Transport::HttpJson,
         _ => Transport::HttpOther,
@@ -168,24 +127,15 @@ enum Undecodable {
 }
 
 fn decompress(headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, Undecodable> {
-    match headers
-        .get(header::CONTENT_ENCODING)
-        .map(|value| value.as_bytes())
-    {
+    match headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes()) {
         None | Some(b"identity") => Ok(body.to_vec()),
         Some(b"gzip") => {
             let mut plain = Vec::new();
             let mut limited = MultiGzDecoder::new(body).take(BODY_LIMIT as u64 + 1);
             limited.read_to_end(&mut plain).map_err(Undecodable::Gzip)?;
-            if plain.len() > BODY_LIMIT {
-                Err(Undecodable::TooLarge)
-            } else {
-                Ok(plain)
-            }
+            if plain.len() > BODY_LIMIT { Err(Undecodable::TooLarge) } else { Ok(plain) }
         }
-        Some(other) => Err(Undecodable::Encoding(
-            String::from_utf8_lossy(other).into_owned(),
-        )),
+        Some(other) => Err(Undecodable::Encoding(String::from_utf8_lossy(other).into_owned())),
     }
 }
 
@@ -196,36 +146,22 @@ impl From<&Undecodable> for Refusal {
                 status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 message: format!("content encoding `{name}` is not supported; use gzip or none"),
             },
-            Undecodable::Gzip(error) => Self {
-                status: StatusCode::BAD_REQUEST,
-                message: format!("the body is not valid gzip: {error}"),
-            },
-            Undecodable::TooLarge => Self {
-                status: StatusCode::PAYLOAD_TOO_LARGE,
-                message: format!("the decompressed body exceeds {BODY_LIMIT} bytes"),
-            },
+            Undecodable::Gzip(error) => Self { status: StatusCode::BAD_REQUEST, message: format!("the body is not valid gzip: {error}") },
+            Undecodable::TooLarge => {
+                Self { status: StatusCode::PAYLOAD_TOO_LARGE, message: format!("the decompressed body exceeds {BODY_LIMIT} bytes") }
+            }
         }
     }
 }
 
-fn decode<T: Message + Default + DeserializeOwned>(
-    transport: Transport,
-    body: &[u8],
-) -> Result<T, Refusal> {
-    let bad = |message: String| Refusal {
-        status: StatusCode::BAD_REQUEST,
-        message,
-    };
+fn decode<T: Message + Default + DeserializeOwned>(transport: Transport, body: &[u8]) -> Result<T, Refusal> {
+    let bad = |message: String| Refusal { status: StatusCode::BAD_REQUEST, message };
     match transport {
-        Transport::HttpProtobuf => {
-            T::decode(body).map_err(|error| bad(format!("the body is not valid protobuf: {error}")))
+        Transport::HttpProtobuf => T::decode(body).map_err(|error| bad(format!("the body is not valid protobuf: {error}"))),
+        Transport::HttpJson => serde_json::from_slice(body).map_err(|error| bad(format!("the body is not valid OTLP JSON: {error}"))),
+        Transport::HttpOther | Transport::Grpc => {
+            Err(Refusal { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, message: format!("the content type must be {PROTOBUF} or {JSON}") })
         }
-        Transport::HttpJson => serde_json::from_slice(body)
-            .map_err(|error| bad(format!("the body is not valid OTLP JSON: {error}"))),
-        Transport::HttpOther | Transport::Grpc => Err(Refusal {
-            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            message: format!("the content type must be {PROTOBUF} or {JSON}"),
-        }),
     }
 }
 
@@ -235,10 +171,7 @@ fn refusal(transport: Transport, status: StatusCode, message: &str) -> Response 
         let body = serde_json::json!({ "code": 0, "message": message }).to_string();
         return reply(status, JSON, body);
     }
-    let body = tonic_types::pb::Status {
-        message: message.to_owned(),
-        ..Default::default()
-    };
+    let body = tonic_types::pb::Status { message: message.to_owned(), ..Default::default() };
     reply(status, PROTOBUF, body.encode_to_vec())
 }
 

@@ -60,10 +60,7 @@ impl Receiver {
         let (http_listener, http) = listen().map_err(Error::Listen)?;
         let store = Arc::new(Store::default());
         let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(Error::Thread)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
         let (grpc_store, http_store) = (Arc::clone(&store), Arc::clone(&store));
         let thread = std::thread::Builder::new()
             .name("otlp-receiver".to_owned())
@@ -77,13 +74,7 @@ impl Receiver {
                 });
             })
             .map_err(Error::Thread)?;
-        Ok(Self {
-            store,
-            grpc,
-            http,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { store, grpc, http, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The base URL for OTLP over gRPC.
@@ -150,11 +141,8 @@ fn listen() -> io::Result<(TcpListener, SocketAddr)> {
 }
 
 /// Serves until the server fails, which it reports: a test would otherwise only see nothing.
-async fn serve<F, E>(
-    name: &str,
-    listener: TcpListener,
-    server: impl FnOnce(tokio::net::TcpListener) -> F,
-) where
+async fn serve<F, E>(name: &str, listener: TcpListener, server: impl FnOnce(tokio::net::TcpListener) -> F)
+where
     F: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
 {

@@ -241,11 +241,7 @@ impl Metric {
 
     /// The latest values added over all attribute sets (for sums; for gauges it means little).
     pub fn total(&self) -> f64 {
-        self.latest()
-            .iter()
-            .filter_map(|point| point.value)
-            .map(Number::as_f64)
-            .sum()
+        self.latest().iter().filter_map(|point| point.value).map(Number::as_f64).sum()
     }
 
     /// The number of measurements in a histogram, over all attribute sets.
@@ -255,11 +251,7 @@ impl Metric {
 
     /// The latest point whose attributes contain all of `attributes`.
     pub fn point(&self, attributes: &[(&str, Value)]) -> Option<Point> {
-        self.latest().into_iter().find(|point| {
-            attributes
-                .iter()
-                .all(|(name, value)| point.attributes.get(*name) == Some(value))
-        })
+        self.latest().into_iter().find(|point| attributes.iter().all(|(name, value)| point.attributes.get(*name) == Some(value)))
     }
 }
 
@@ -288,12 +280,7 @@ impl Point {
                 let last = bounds.last().copied();
                 let lower = index.checked_sub(1).and_then(|i| bounds.get(i).copied());
                 let lower = lower.or(self.min).unwrap_or(0.0);
-                let upper = bounds
-                    .get(index)
-                    .copied()
-                    .or(self.max)
-                    .or(last)
-                    .unwrap_or(lower);
+                let upper = bounds.get(index).copied().or(self.max).or(last).unwrap_or(lower);
                 let lower = self.min.map_or(lower, |min| lower.max(min));
                 let upper = self.max.map_or(upper, |max| upper.min(max)).max(lower);
                 return Some(lower + (upper - lower) * ((rank - below) / count).clamp(0.0, 1.0));
@@ -352,39 +339,22 @@ pub struct Node<'a> {
     pub children: Vec<Node<'a>>,
 }
 
-impl Node<'_> {
-    /// The number of spans in this subtree, itself included.
-    pub fn size(&self) -> usize {
-        1 + self.children.iter().map(Node::size).sum::<usize>()
-    }
-}
-
 impl Telemetry {
     /// The spans by parenthood. A span whose parent was not received is a root, and so is the
     /// earliest span of a cycle, so that every span appears exactly once.
     pub fn tree(&self) -> Vec<Node<'_>> {
-        let known: HashSet<(&str, &str)> = self
-            .spans
-            .iter()
-            .map(|span| (span.trace_id.as_str(), span.span_id.as_str()))
-            .collect();
+        let known: HashSet<(&str, &str)> = self.spans.iter().map(|span| (span.trace_id.as_str(), span.span_id.as_str())).collect();
         let mut children: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
         let mut roots = Vec::new();
         for (index, span) in self.spans.iter().enumerate() {
-            let parent = span
-                .parent
-                .as_deref()
-                .map(|parent| (span.trace_id.as_str(), parent));
+            let parent = span.parent.as_deref().map(|parent| (span.trace_id.as_str(), parent));
             match parent.filter(|parent| known.contains(parent)) {
                 Some(parent) => children.entry(parent).or_default().push(index),
                 None => roots.push(index),
             }
         }
         let mut seen = vec![false; self.spans.len()];
-        let mut tree: Vec<_> = roots
-            .into_iter()
-            .filter_map(|root| self.node(root, &children, &mut seen))
-            .collect();
+        let mut tree: Vec<_> = roots.into_iter().filter_map(|root| self.node(root, &children, &mut seen)).collect();
         for index in 0..self.spans.len() {
             tree.extend(self.node(index, &children, &mut seen));
         }
@@ -392,22 +362,13 @@ impl Telemetry {
         tree
     }
 
-    fn node<'a>(
-        &'a self,
-        index: usize,
-        children: &HashMap<(&str, &str), Vec<usize>>,
-        seen: &mut [bool],
-    ) -> Option<Node<'a>> {
+    fn node<'a>(&'a self, index: usize, children: &HashMap<(&str, &str), Vec<usize>>, seen: &mut [bool]) -> Option<Node<'a>> {
         let span = self.spans.get(index)?;
         if std::mem::replace(seen.get_mut(index)?, true) {
             return None;
         }
         let below = children.get(&(span.trace_id.as_str(), span.span_id.as_str()));
-        let children = below
-            .into_iter()
-            .flatten()
-            .filter_map(|&child| self.node(child, children, seen))
-            .collect();
+        let children = below.into_iter().flatten().filter_map(|&child| self.node(child, children, seen)).collect();
         Some(Node { span, children })
     }
 
@@ -424,9 +385,7 @@ impl Telemetry {
     /// The parent of a span, if it was received.
     pub fn parent_of(&self, span: &Span) -> Option<&Span> {
         let parent = span.parent.as_deref()?;
-        self.spans
-            .iter()
-            .find(|it| it.span_id == parent && it.trace_id == span.trace_id)
+        self.spans.iter().find(|it| it.span_id == parent && it.trace_id == span.trace_id)
     }
 
     /// The first metric of this name.
@@ -436,8 +395,7 @@ impl Telemetry {
 
     /// Restores the documented order of spans, metrics and logs.
     pub(crate) fn sort(&mut self) {
-        self.spans
-            .sort_by_key(|span| (span.start_unix_nano, std::cmp::Reverse(span.end_unix_nano)));
+        self.spans.sort_by_key(|span| (span.start_unix_nano, std::cmp::Reverse(span.end_unix_nano)));
         self.metrics.sort_by(|a, b| a.name.cmp(&b.name));
         self.logs.sort_by_key(|log| log.time_unix_nano);
     }
@@ -464,10 +422,7 @@ mod tests {
     }
 
     fn names(nodes: &[Node]) -> Vec<String> {
-        nodes
-            .iter()
-            .map(|node| format!("{}[{}]", node.span.name, names(&node.children).join(" ")))
-            .collect()
+        nodes.iter().map(|node| format!("{}[{}]", node.span.name, names(&node.children).join(" "))).collect()
     }
 
     #[test]
@@ -483,10 +438,7 @@ mod tests {
             ],
             ..Telemetry::default()
         };
-        assert_eq!(
-            names(&telemetry.tree()),
-            ["root[child[]]", "x[y[]]", "orphan[]", "own[]"]
-        );
+        assert_eq!(names(&telemetry.tree()), ["root[child[]]", "x[y[]]", "orphan[]", "own[]"]);
     }
 
     fn metric(temporality: Temporality, points: Vec<Point>) -> Metric {
@@ -536,10 +488,7 @@ mod tests {
 
     #[test]
     fn serialises_to_the_promised_format() {
-        let telemetry = Telemetry {
-            spans: vec![span("a", None, 7)],
-            ..Telemetry::default()
-        };
+        let telemetry = Telemetry { spans: vec![span("a", None, 7)], ..Telemetry::default() };
         assert_eq!(
             serde_json::to_string(&telemetry).unwrap(),
             r#"{"spans":[{"name":"a","trace_id":"t","span_id":"a","parent":null,"start_unix_nano":7,"end_unix_nano":8,"attributes":{},"events":[],"links":[],"status":{"code":"unset","message":""},"kind":"internal"}],"metrics":[],"resource":{},"logs":[]}"#

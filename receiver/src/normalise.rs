@@ -1,8 +1,8 @@
 //! From OTLP's wire types to the model.
 
 use crate::model::{
-    Attributes, Event, Exponential, ExponentialBuckets, Link, LogRecord, Metric, MetricKind,
-    Number, Point, Span, SpanKind, Status, StatusCode, Telemetry, Temporality,
+    Attributes, Event, Exponential, ExponentialBuckets, Link, LogRecord, Metric, MetricKind, Number, Point, Span, SpanKind, Status,
+    StatusCode, Telemetry, Temporality,
 };
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -17,10 +17,7 @@ use serde_json::Value;
 pub fn add_traces(telemetry: &mut Telemetry, request: &ExportTraceServiceRequest) {
     for of_resource in &request.resource_spans {
         add_resource(telemetry, of_resource.resource.as_ref());
-        let spans = of_resource
-            .scope_spans
-            .iter()
-            .flat_map(|of_scope| &of_scope.spans);
+        let spans = of_resource.scope_spans.iter().flat_map(|of_scope| &of_scope.spans);
         telemetry.spans.extend(spans.map(span));
     }
     telemetry.sort();
@@ -30,11 +27,7 @@ pub fn add_traces(telemetry: &mut Telemetry, request: &ExportTraceServiceRequest
 pub fn add_metrics(telemetry: &mut Telemetry, request: &ExportMetricsServiceRequest) {
     for of_resource in &request.resource_metrics {
         add_resource(telemetry, of_resource.resource.as_ref());
-        for sent in of_resource
-            .scope_metrics
-            .iter()
-            .flat_map(|of_scope| &of_scope.metrics)
-        {
+        for sent in of_resource.scope_metrics.iter().flat_map(|of_scope| &of_scope.metrics) {
             let Some(mut metric) = metric(sent) else {
                 continue;
             };
@@ -57,10 +50,7 @@ pub fn add_metrics(telemetry: &mut Telemetry, request: &ExportMetricsServiceRequ
 pub fn add_logs(telemetry: &mut Telemetry, request: &ExportLogsServiceRequest) {
     for of_resource in &request.resource_logs {
         add_resource(telemetry, of_resource.resource.as_ref());
-        let records = of_resource
-            .scope_logs
-            .iter()
-            .flat_map(|of_scope| &of_scope.log_records);
+        let records = of_resource.scope_logs.iter().flat_map(|of_scope| &of_scope.log_records);
         telemetry.logs.extend(records.map(log_record));
     }
     telemetry.sort();
@@ -68,9 +58,7 @@ pub fn add_logs(telemetry: &mut Telemetry, request: &ExportLogsServiceRequest) {
 
 fn add_resource(telemetry: &mut Telemetry, resource: Option<&Resource>) {
     if let Some(resource) = resource {
-        telemetry
-            .resource
-            .append(&mut attributes(&resource.attributes));
+        telemetry.resource.append(&mut attributes(&resource.attributes));
     }
 }
 
@@ -119,34 +107,20 @@ fn status(status: &trace::Status) -> Status {
         trace::status::StatusCode::Ok => StatusCode::Ok,
         trace::status::StatusCode::Error => StatusCode::Error,
     };
-    Status {
-        code,
-        message: status.message.clone(),
-    }
+    Status { code, message: status.message.clone() }
 }
 
 /// `None` for a summary: nothing of ours sends one.
 fn metric(metric: &metrics::Metric) -> Option<Metric> {
     use metrics::metric::Data;
     let (kind, monotonic, temporality, points) = match metric.data.as_ref()? {
-        Data::Gauge(it) => (
-            MetricKind::Gauge,
-            false,
-            Temporality::Unspecified,
-            it.data_points.iter().map(number_point).collect(),
-        ),
-        Data::Sum(it) => (
-            MetricKind::Sum,
-            it.is_monotonic,
-            temporality(it.aggregation_temporality()),
-            it.data_points.iter().map(number_point).collect(),
-        ),
-        Data::Histogram(it) => (
-            MetricKind::Histogram,
-            false,
-            temporality(it.aggregation_temporality()),
-            it.data_points.iter().map(histogram_point).collect(),
-        ),
+        Data::Gauge(it) => (MetricKind::Gauge, false, Temporality::Unspecified, it.data_points.iter().map(number_point).collect()),
+        Data::Sum(it) => {
+            (MetricKind::Sum, it.is_monotonic, temporality(it.aggregation_temporality()), it.data_points.iter().map(number_point).collect())
+        }
+        Data::Histogram(it) => {
+            (MetricKind::Histogram, false, temporality(it.aggregation_temporality()), it.data_points.iter().map(histogram_point).collect())
+        }
         Data::ExponentialHistogram(it) => (
             MetricKind::ExponentialHistogram,
             false,
@@ -231,11 +205,7 @@ fn exponential_point(point: &metrics::ExponentialHistogramDataPoint) -> Point {
 
 fn log_record(record: &logs::LogRecord) -> LogRecord {
     let id = |bytes: &[u8]| {
-        if is_set(bytes) {
-            hex::encode(bytes)
-        } else {
-            String::new()
-        }
+        if is_set(bytes) { hex::encode(bytes) } else { String::new() }
     };
     LogRecord {
         time_unix_nano: record.time_unix_nano,
@@ -256,15 +226,7 @@ fn is_set(id: &[u8]) -> bool {
 }
 
 fn attributes(pairs: &[KeyValue]) -> Attributes {
-    pairs
-        .iter()
-        .map(|pair| {
-            (
-                pair.key.clone(),
-                pair.value.as_ref().map_or(Value::Null, any_value),
-            )
-        })
-        .collect()
+    pairs.iter().map(|pair| (pair.key.clone(), pair.value.as_ref().map_or(Value::Null, any_value))).collect()
 }
 
 fn any_value(value: &AnyValue) -> Value {

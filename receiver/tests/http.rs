@@ -15,9 +15,7 @@ fn post(receiver: &Receiver, path: &str, headers: &[&str], body: &[u8]) -> Vec<u
     let endpoint = receiver.http_endpoint();
     let address = endpoint.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(1)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut request = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for header in headers {
         request += &format!("{header}\r\n");
@@ -33,10 +31,7 @@ fn post(receiver: &Receiver, path: &str, headers: &[&str], body: &[u8]) -> Vec<u
 
 fn status(response: &[u8]) -> u16 {
     let text = String::from_utf8_lossy(response);
-    text.split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .unwrap_or(0)
+    text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
 const PROTOBUF: &str = "content-type: application/x-protobuf";
@@ -51,14 +46,8 @@ fn one_span() -> ExportTraceServiceRequest {
         end_time_unix_nano: 6,
         ..Span::default()
     };
-    let scope_spans = vec![ScopeSpans {
-        spans: vec![span],
-        ..ScopeSpans::default()
-    }];
-    let resource_spans = vec![ResourceSpans {
-        scope_spans,
-        ..ResourceSpans::default()
-    }];
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
     ExportTraceServiceRequest { resource_spans }
 }
 
@@ -66,20 +55,14 @@ fn one_span() -> ExportTraceServiceRequest {
 fn malformed_bodies_are_refused_with_400_and_kept() {
     let receiver = Receiver::start().unwrap();
     for path in ["/v1/traces", "/v1/metrics", "/v1/logs"] {
-        assert_eq!(
-            status(&post(&receiver, path, &[PROTOBUF], b"\xffnot protobuf")),
-            400
-        );
+        assert_eq!(status(&post(&receiver, path, &[PROTOBUF], b"\xffnot protobuf")), 400);
         assert_eq!(status(&post(&receiver, path, &[JSON], b"{\"resource")), 400);
         let gzip = ["content-encoding: gzip", PROTOBUF];
         assert_eq!(status(&post(&receiver, path, &gzip, b"not gzip")), 400);
     }
     let mut truncated = one_span().encode_to_vec();
     truncated.pop();
-    assert_eq!(
-        status(&post(&receiver, "/v1/traces", &[PROTOBUF], &truncated)),
-        400
-    );
+    assert_eq!(status(&post(&receiver, "/v1/traces", &[PROTOBUF], &truncated)), 400);
     let requests = receiver.requests();
     assert_eq!(requests.len(), 10);
     assert!(requests.iter().all(|request| !request.accepted));
@@ -91,34 +74,18 @@ fn malformed_bodies_are_refused_with_400_and_kept() {
 fn other_types_encodings_and_paths_are_refused() {
     let receiver = Receiver::start().unwrap();
     let body = one_span().encode_to_vec();
-    assert_eq!(
-        status(&post(
-            &receiver,
-            "/v1/traces",
-            &["content-type: text/plain"],
-            &body
-        )),
-        415
-    );
+    assert_eq!(status(&post(&receiver, "/v1/traces", &["content-type: text/plain"], &body)), 415);
     assert_eq!(status(&post(&receiver, "/v1/traces", &[], &body)), 415);
     let zstd = ["content-encoding: zstd", PROTOBUF];
     assert_eq!(status(&post(&receiver, "/v1/traces", &zstd, &body)), 415);
-    assert_eq!(
-        status(&post(&receiver, "/v1/profiles", &[PROTOBUF], &body)),
-        404
-    );
+    assert_eq!(status(&post(&receiver, "/v1/profiles", &[PROTOBUF], &body)), 404);
     assert_eq!(receiver.stop(), Telemetry::default());
 }
 
 #[test]
 fn json_is_accepted_and_equals_protobuf() {
     let receiver = Receiver::start().unwrap();
-    let response = post(
-        &receiver,
-        "/v1/traces",
-        &[PROTOBUF],
-        &one_span().encode_to_vec(),
-    );
+    let response = post(&receiver, "/v1/traces", &[PROTOBUF], &one_span().encode_to_vec());
     assert_eq!(status(&response), 200);
     let from_protobuf = receiver.snapshot();
     receiver.clear();
@@ -131,10 +98,7 @@ fn json_is_accepted_and_equals_protobuf() {
     let headers = [JSON, "content-encoding: gzip"];
     let response = post(&receiver, "/v1/traces", &headers, &gzip.finish().unwrap());
     assert_eq!(status(&response), 200);
-    assert!(
-        response.ends_with(b"\r\n\r\n{}"),
-        "a JSON answer to a JSON request"
-    );
+    assert!(response.ends_with(b"\r\n\r\n{}"), "a JSON answer to a JSON request");
     assert_eq!(receiver.requests()[0].transport, Transport::HttpJson);
     assert_eq!(receiver.snapshot(), from_protobuf);
     assert_eq!(from_protobuf.spans.len(), 1);
@@ -147,12 +111,7 @@ fn json_metrics_and_logs_are_read() {
         "name": "m", "unit": "By",
         "gauge": { "dataPoints": [{ "timeUnixNano": "7", "asInt": "12" }] },
     }] }] }] });
-    let response = post(
-        &receiver,
-        "/v1/metrics",
-        &[JSON],
-        metrics.to_string().as_bytes(),
-    );
+    let response = post(&receiver, "/v1/metrics", &[JSON], metrics.to_string().as_bytes());
     assert_eq!(status(&response), 200);
     let logs = json!({ "resourceLogs": [{ "scopeLogs": [{ "logRecords": [{
         "timeUnixNano": "8", "severityNumber": 17, "body": { "stringValue": "no slot" },
@@ -162,13 +121,7 @@ fn json_metrics_and_logs_are_read() {
     let telemetry = receiver.stop();
     assert_eq!(telemetry.metric("m").unwrap().total(), 12.0);
     assert_eq!(telemetry.logs[0].body, json!("no slot"));
-    assert_eq!(
-        (
-            telemetry.logs[0].time_unix_nano,
-            telemetry.logs[0].severity_number
-        ),
-        (8, 17)
-    );
+    assert_eq!((telemetry.logs[0].time_unix_nano, telemetry.logs[0].severity_number), (8, 17));
 }
 
 #[test]
@@ -178,10 +131,7 @@ fn faults_look_as_they_are_named() {
     let send = || post(&receiver, "/v1/traces", &[PROTOBUF], &body);
 
     let retry_after = Some(Duration::from_secs(3));
-    receiver.set_behaviour(Behaviour::Refuse {
-        status: 503,
-        retry_after,
-    });
+    receiver.set_behaviour(Behaviour::Refuse { status: 503, retry_after });
     let response = send();
     assert_eq!(status(&response), 503);
     assert!(String::from_utf8_lossy(&response).contains("retry-after: 3\r\n"));
@@ -196,10 +146,7 @@ fn faults_look_as_they_are_named() {
     receiver.set_behaviour(Behaviour::Silent);
     let start = Instant::now();
     assert_eq!(send(), b"");
-    assert!(
-        start.elapsed() >= Duration::from_millis(900),
-        "the client had to give up"
-    );
+    assert!(start.elapsed() >= Duration::from_millis(900), "the client had to give up");
 
     receiver.set_behaviour(Behaviour::Accept);
     assert_eq!(status(&send()), 200);
@@ -219,9 +166,6 @@ fn listens_on_loopback_only_and_stops_when_dropped() {
     }
     drop(receiver);
     for address in &addresses {
-        assert!(
-            TcpStream::connect(address).is_err(),
-            "{address} is still open"
-        );
+        assert!(TcpStream::connect(address).is_err(), "{address} is still open");
     }
 }

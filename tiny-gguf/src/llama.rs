@@ -66,7 +66,16 @@ impl TinyModel {
     /// The smallest useful model: one layer of width 32 without vocabulary, for measuring what a decode step
     /// costs besides computing.
     pub fn smallest() -> Self {
-        Self { layers: 1, embd: 32, ff: 64, heads: 2, kv_heads: 1, vocab: Vocab::None(256), ..Self::default() }
+        Self {
+            layers: 1,
+            embd: 32,
+            ff: 64,
+            heads: 2,
+            kv_heads: 1,
+            vocab: Vocab::None(256),
+            tied: true,
+            ..Self::default()
+        }
     }
 
     /// Number of tokens.
@@ -107,7 +116,8 @@ impl TinyModel {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let shape = |what: &str, value: u32, rule: String| Error::Shape { what: what.to_owned(), value: value.into(), rule };
+        let shape =
+            |what: &str, value: u32, rule: String| Error::Shape { what: what.to_owned(), value: value.into(), rule };
         let sizes = [
             ("layers", self.layers),
             ("embd", self.embd),

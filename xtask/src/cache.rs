@@ -33,8 +33,9 @@ impl Slot {
         };
         fs::create_dir_all(&parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
         let lock_path = parent.join(format!(".{name}.lock"));
-        let lock = lock_file(&lock_path, || ui.say(format_args!("waiting for another run that fills {}", target.display())))
-            .with_context(|| format!("cannot lock {}", lock_path.display()))?;
+        let lock =
+            lock_file(&lock_path, || ui.say(format_args!("waiting for another run that fills {}", target.display())))
+                .with_context(|| format!("cannot lock {}", lock_path.display()))?;
         let slot = Self { target: target.to_path_buf(), parent, name, _lock: lock };
         slot.remove_leftovers();
         Ok(slot)

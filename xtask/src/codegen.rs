@@ -46,11 +46,7 @@ struct Output {
 /// of date (with `--check`); a file that cannot be read or written.
 pub fn run(args: &Args, root: &Path) -> Result<()> {
     let outputs = generate(root)?;
-    if args.check {
-        check(root, &outputs)
-    } else {
-        write(root, &outputs)
-    }
+    if args.check { check(root, &outputs) } else { write(root, &outputs) }
 }
 
 /// Every generated file, in the order in which it is reported.
@@ -58,22 +54,10 @@ fn generate(root: &Path) -> Result<Vec<Output>> {
     let registry = read_registry(&root.join(REGISTRY_DIR))?;
     let points = patcher::PointSet::load_dir(&root.join(POINTS_DIR))?;
     Ok(vec![
-        Output {
-            path: "otel-shim/src/registry.rs",
-            text: rust::generate(&registry)?,
-        },
-        Output {
-            path: "otel-shim/include/otel-registry.h",
-            text: header::generate(&registry),
-        },
-        Output {
-            path: "docs/telemetry.md",
-            text: markdown::generate(&registry),
-        },
-        Output {
-            path: "patcher/points/INDEX.md",
-            text: patcher::index_markdown(&points),
-        },
+        Output { path: "otel-shim/src/registry.rs", text: rust::generate(&registry)? },
+        Output { path: "otel-shim/include/otel-registry.h", text: header::generate(&registry) },
+        Output { path: "docs/telemetry.md", text: markdown::generate(&registry) },
+        Output { path: "patcher/points/INDEX.md", text: patcher::index_markdown(&points) },
     ])
 }
 
@@ -89,13 +73,8 @@ fn read_registry(dir: &Path) -> Result<Registry> {
 
     let mut sources = Vec::new();
     for path in paths {
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let file = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         sources.push(Source { file, text });
     }
 
@@ -131,11 +110,9 @@ fn write(root: &Path, outputs: &[Output]) -> Result<()> {
             continue;
         }
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)
-                .with_context(|| format!("cannot create {}", parent.display()))?;
+            fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
         }
-        fs::write(&path, &output.text)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, &output.text).with_context(|| format!("cannot write {}", path.display()))?;
         println!("written   {}", output.path);
     }
     Ok(())
@@ -160,10 +137,7 @@ fn check(root: &Path, outputs: &[Output]) -> Result<()> {
         }
     }
     if !stale.is_empty() {
-        bail!(
-            "out of date: {}\nhelp: run `cargo xtask codegen`",
-            stale.join(", ")
-        );
+        bail!("out of date: {}\nhelp: run `cargo xtask codegen`", stale.join(", "));
     }
     Ok(())
 }
@@ -173,11 +147,7 @@ fn first_difference(old: &str, new: &str) -> Option<usize> {
     if old == new {
         return None;
     }
-    let same = old
-        .split('\n')
-        .zip(new.split('\n'))
-        .take_while(|(a, b)| a == b)
-        .count();
+    let same = old.split('\n').zip(new.split('\n')).take_while(|(a, b)| a == b).count();
     Some(same + 1)
 }
 
@@ -197,36 +167,18 @@ mod tests {
     fn check_names_the_stale_file_and_the_command() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("a.txt"), "one\ntwo\n").unwrap();
-        let current = [Output {
-            path: "a.txt",
-            text: "one\ntwo\n".into(),
-        }];
+        let current = [Output { path: "a.txt", text: "one\ntwo\n".into() }];
         assert!(check(root.path(), &current).is_ok());
 
-        let stale = [
-            Output {
-                path: "a.txt",
-                text: "one\n2\n".into(),
-            },
-            Output {
-                path: "b.txt",
-                text: String::new(),
-            },
-        ];
+        let stale = [Output { path: "a.txt", text: "one\n2\n".into() }, Output { path: "b.txt", text: String::new() }];
         let error = check(root.path(), &stale).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "out of date: a.txt (from line 2), b.txt (missing)\nhelp: run `cargo xtask codegen`"
-        );
+        assert_eq!(error, "out of date: a.txt (from line 2), b.txt (missing)\nhelp: run `cargo xtask codegen`");
     }
 
     #[test]
     fn writing_then_checking_agrees() {
         let root = tempfile::tempdir().unwrap();
-        let outputs = [Output {
-            path: "deep/folder/a.txt",
-            text: "one\n".into(),
-        }];
+        let outputs = [Output { path: "deep/folder/a.txt", text: "one\n".into() }];
         write(root.path(), &outputs).unwrap();
         assert!(check(root.path(), &outputs).is_ok());
     }

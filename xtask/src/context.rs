@@ -65,8 +65,9 @@ fn cache_root() -> Result<PathBuf> {
     if let Some(dir) = env::var_os("LLAMA_OTEL_CACHE").filter(|dir| !dir.is_empty()) {
         return std::path::absolute(&dir).context("LLAMA_OTEL_CACHE is not a usable path");
     }
-    let base = directories::BaseDirs::new()
-        .context("this system names no cache folder for the user\nhelp: set LLAMA_OTEL_CACHE to a folder with 2 GB of space")?;
+    let base = directories::BaseDirs::new().context(
+        "this system names no cache folder for the user\nhelp: set LLAMA_OTEL_CACHE to a folder with 2 GB of space",
+    )?;
     Ok(base.cache_dir().join("llama-otel"))
 }
 

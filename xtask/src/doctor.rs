@@ -74,9 +74,12 @@ fn examine(context: &Context) -> Report {
     let mut tools = vec![
         entry("rustc", "compiles this project", rustc, || "https://rustup.rs".to_owned()),
         entry("c++", "compiles llama.cpp", cpp_compiler(), || install_command(&["c++"])),
-        entry("python3", "installs tools, downloads models", python.map(|python| (python.version.clone(), python.path().to_path_buf())), || {
-            install_command(&["python3"])
-        }),
+        entry(
+            "python3",
+            "installs tools, downloads models",
+            python.map(|python| (python.version.clone(), python.path().to_path_buf())),
+            || install_command(&["python3"]),
+        ),
     ];
     let ready = tools.iter().all(|tool| tool.path.is_some());
     for kind in Kind::ALL {
@@ -107,7 +110,10 @@ fn entry(
 fn cpp_compiler() -> Option<(String, PathBuf)> {
     let named = env::var_os("CXX").filter(|name| !name.is_empty());
     let names = named.into_iter().chain(["c++", "g++", "clang++"].map(Into::into));
-    names.filter_map(|name| which::which(name).ok()).find_map(|path| Some((version_of(&path).ok()?, path))).or_else(visual_studio)
+    names
+        .filter_map(|name| which::which(name).ok())
+        .find_map(|path| Some((version_of(&path).ok()?, path)))
+        .or_else(visual_studio)
 }
 
 /// Visual Studio's compiler is on no PATH; its own locator knows where it is.

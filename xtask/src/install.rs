@@ -12,10 +12,38 @@ struct Package {
 
 const PACKAGES: &[Package] = &[
     Package { tool: "cmake", apt: "cmake", brew: "cmake", dnf: "cmake", winget: "Kitware.CMake", pip: Some("cmake") },
-    Package { tool: "ninja", apt: "ninja-build", brew: "ninja", dnf: "ninja-build", winget: "Ninja-build.Ninja", pip: Some("ninja") },
-    Package { tool: "libclang", apt: "libclang-dev", brew: "llvm", dnf: "clang-devel", winget: "LLVM.LLVM", pip: Some("libclang") },
-    Package { tool: "python3", apt: "python3-venv", brew: "python", dnf: "python3", winget: "Python.Python.3.13", pip: None },
-    Package { tool: "c++", apt: "g++", brew: "gcc", dnf: "gcc-c++", winget: "Microsoft.VisualStudio.2022.BuildTools", pip: None },
+    Package {
+        tool: "ninja",
+        apt: "ninja-build",
+        brew: "ninja",
+        dnf: "ninja-build",
+        winget: "Ninja-build.Ninja",
+        pip: Some("ninja"),
+    },
+    Package {
+        tool: "libclang",
+        apt: "libclang-dev",
+        brew: "llvm",
+        dnf: "clang-devel",
+        winget: "LLVM.LLVM",
+        pip: Some("libclang"),
+    },
+    Package {
+        tool: "python3",
+        apt: "python3-venv",
+        brew: "python",
+        dnf: "python3",
+        winget: "Python.Python.3.13",
+        pip: None,
+    },
+    Package {
+        tool: "c++",
+        apt: "g++",
+        brew: "gcc",
+        dnf: "gcc-c++",
+        winget: "Microsoft.VisualStudio.2022.BuildTools",
+        pip: None,
+    },
 ];
 
 /// The one command that installs `tools` (`cmake`, `ninja`, `libclang`, `python3`, `c++`) on this machine.

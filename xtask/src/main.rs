@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 mod build;
 mod cache;
+mod codegen;
 mod context;
+mod demo;
 mod doctor;
 mod install;
 mod model;
@@ -42,10 +44,14 @@ enum Verb {
     Patch(patch::Args),
     /// Build llama.cpp into target/llama-otel/<pin>/<backend>
     Build(build::Args),
+    /// Do all of it: get, patch and build llama.cpp, run a model, and show its telemetry
+    Demo(demo::Args),
     /// Put a model file into the cache and print its path
     Model(model::Args),
     /// List the tools that are needed, which are here, and how to get the rest
     Doctor(doctor::Args),
+    /// Write the generated files from otel-shim/registry and patcher/points
+    Codegen(codegen::Args),
     /// Run every test, from nothing to the end-to-end tests
     Test(test::Args),
 }
@@ -76,8 +82,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Vendor(args) => vendor::run(&context, &args),
         Verb::Patch(args) => patch::run(&context, &args),
         Verb::Build(args) => build::run(&context, &args),
+        Verb::Demo(args) => demo::run(&context, &args, &program::prepare_demo(&context)?),
         Verb::Model(args) => model::run(&context, &args),
         Verb::Doctor(args) => doctor::run(&context, &args),
+        Verb::Codegen(args) => codegen::run(&args, &context.root).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&context, &args),
     }
 }

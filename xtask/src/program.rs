@@ -8,7 +8,16 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::{build::Built, context::Context, sources::cargo_program, tools::Tools};
+use llama_build::Telemetry;
+
+use crate::{
+    build::{self, Built, Request},
+    context::Context,
+    demo,
+    model::{self, Name},
+    sources::cargo_program,
+    tools::{self, Tools},
+};
 
 const PACKAGE: &str = "llama-otel-demo";
 
@@ -23,9 +32,21 @@ struct Message {
 ///
 /// # Errors
 /// cargo fails (what it printed is on standard error), or names no program.
-pub fn build_demo(context: &Context, tools: &Tools, built: &Built, telemetry: bool, target_dir: &Path) -> Result<PathBuf> {
+pub fn build_demo(
+    context: &Context,
+    tools: &Tools,
+    built: &Built,
+    telemetry: bool,
+    target_dir: &Path,
+) -> Result<PathBuf> {
     let mut command = Command::new(cargo_program());
-    command.current_dir(&context.root).args(["build", "--package", PACKAGE, "--message-format", "json-render-diagnostics"]);
+    command.current_dir(&context.root).args([
+        "build",
+        "--package",
+        PACKAGE,
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
     command.arg("--target-dir").arg(target_dir);
     if !telemetry {
         command.args(["--no-default-features", "--features", "cpu"]);
@@ -40,5 +61,19 @@ pub fn build_demo(context: &Context, tools: &Tools, built: &Built, telemetry: bo
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let messages = text.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
-    messages.filter_map(|message| message.executable).last().with_context(|| format!("cargo names no program of {PACKAGE}"))
+    messages
+        .filter_map(|message| message.executable)
+        .next_back()
+        .with_context(|| format!("cargo names no program of {PACKAGE}"))
+}
+
+/// Everything that `cargo xtask demo` runs, from an empty cache on.
+///
+/// # Errors
+/// A step fails; what is missing on the machine is named with the command that installs it.
+pub fn prepare_demo(context: &Context) -> Result<demo::Built> {
+    let tools = tools::ensure(context)?;
+    let built = build::ensure(context, &tools, &Request::cpu(Some(Telemetry::Rust)))?;
+    let demo_exe = build_demo(context, &tools, &built, true, &context.target_dir())?;
+    Ok(demo::Built { demo_exe, default_model: model::ensure(context, Name::Tiny)? })
 }

@@ -49,7 +49,8 @@ impl Python {
         let program = which::which(name).ok()?;
         let mut python = Self { program, leading, version: String::new() };
         let version = python.ask("import sys; print('%d.%d.%d' % sys.version_info[:3])").ok()?;
-        let (major, minor) = version.split_once('.').and_then(|(major, rest)| Some((major, rest.split_once('.')?.0)))?;
+        let (major, minor) =
+            version.split_once('.').and_then(|(major, rest)| Some((major, rest.split_once('.')?.0)))?;
         let recent = major.parse::<u32>().ok()? == 3 && minor.parse::<u32>().ok()? >= 8;
         python.version = version;
         recent.then_some(python)

@@ -61,7 +61,14 @@ fn from_crate(context: &Context, name: &str, version: &str, scratch: &Path) -> R
     }
     let metadata = checked(
         cargo(context)
-            .args(["metadata", "--format-version=1", "--offline", "--filter-platform", &host(context)?, "--manifest-path"])
+            .args([
+                "metadata",
+                "--format-version=1",
+                "--offline",
+                "--filter-platform",
+                &host(context)?,
+                "--manifest-path",
+            ])
             .arg(&manifest),
     )?;
     phase.finish("");
@@ -105,7 +112,8 @@ fn check_is_llama_cpp(dir: &Path) -> Result<()> {
     if !dir.is_dir() {
         bail!("there is no folder {}", dir.display());
     }
-    for (what, names) in [("CMakeLists.txt", &["CMakeLists.txt"] as &[_]), ("llama.h", &["include/llama.h", "llama.h"])] {
+    for (what, names) in [("CMakeLists.txt", &["CMakeLists.txt"] as &[_]), ("llama.h", &["include/llama.h", "llama.h"])]
+    {
         if !names.iter().any(|name| dir.join(name).is_file()) {
             bail!("{} is not a llama.cpp tree: it has no {what}", dir.display());
         }

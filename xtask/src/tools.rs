@@ -113,7 +113,8 @@ pub fn find(kind: Kind) -> Option<Tool> {
 /// A tool is missing and cannot be installed; the error names the command that helps.
 pub fn ensure(context: &Context) -> Result<Tools> {
     let found = Kind::ALL.map(find);
-    let missing: Vec<_> = Kind::ALL.into_iter().zip(&found).filter(|(_, tool)| tool.is_none()).map(|(kind, _)| kind).collect();
+    let missing: Vec<_> =
+        Kind::ALL.into_iter().zip(&found).filter(|(_, tool)| tool.is_none()).map(|(kind, _)| kind).collect();
     let installed = if missing.is_empty() { Wheels::default() } else { provision(context, &missing)? };
     let mut tools = Kind::ALL.into_iter().zip(found).map(|(kind, tool)| {
         tool.or_else(|| installed.tool(kind)).with_context(|| format!("{} was installed but is not there", kind.name()))
@@ -167,9 +168,8 @@ fn provision(context: &Context, missing: &[Kind]) -> Result<Wheels> {
     let list = names.join(", ");
     context.ui.say(format_args!("{list}: not on this machine; installing from PyPI into {}", dir.display()));
     let phase = context.ui.phase(format!("install {list}"), Unit::Unknown);
-    slot.replace(|new| install(new, missing)).with_context(|| {
-        format!("cannot install {list}\nhelp: install them yourself: {}", install_command(&names))
-    })?;
+    slot.replace(|new| install(new, missing))
+        .with_context(|| format!("cannot install {list}\nhelp: install them yourself: {}", install_command(&names)))?;
     phase.finish("");
     Wheels::read(&dir).with_context(|| format!("{} is not complete", dir.display()))
 }
@@ -186,7 +186,8 @@ fn install(dir: &Path, missing: &[Kind]) -> Result<()> {
     let inside = python.make_venv(dir)?;
     let options = ["install", "--quiet", "--only-binary=:all:", "--no-deps"].map(String::from);
     inside.pip(options.into_iter().chain(wheels), None)?;
-    let places = inside.ask("import sysconfig; [print(sysconfig.get_path(p)) for p in ('platlib', 'purelib', 'scripts')]")?;
+    let places =
+        inside.ask("import sysconfig; [print(sysconfig.get_path(p)) for p in ('platlib', 'purelib', 'scripts')]")?;
     let places: Vec<_> = places.lines().map(PathBuf::from).collect();
     let mut tools = Vec::new();
     for &kind in missing {
@@ -194,10 +195,14 @@ fn install(dir: &Path, missing: &[Kind]) -> Result<()> {
             .iter()
             .flat_map(|place| in_wheel(kind).iter().map(|inside| place.join(inside)))
             .find(|path| path.is_file())
-            .with_context(|| format!("the wheel {} {} has no {} inside", kind.name(), kind.wheel_version(), kind.name()))?;
+            .with_context(|| {
+                format!("the wheel {} {} has no {} inside", kind.name(), kind.wheel_version(), kind.name())
+            })?;
         let version = match kind {
             Kind::Libclang => kind.wheel_version().to_owned(),
-            Kind::Cmake | Kind::Ninja => version_of(&path).with_context(|| format!("{} does not run here", path.display()))?,
+            Kind::Cmake | Kind::Ninja => {
+                version_of(&path).with_context(|| format!("{} does not run here", path.display()))?
+            }
         };
         let path = if kind == Kind::Libclang { path.parent().unwrap_or(&path).to_path_buf() } else { path };
         let path = relative(&path, dir)?;
@@ -213,7 +218,8 @@ fn relative(path: &Path, dir: &Path) -> Result<PathBuf> {
         return Ok(relative.to_path_buf());
     }
     let (path, dir) = (path.canonicalize()?, dir.canonicalize()?);
-    let relative = path.strip_prefix(&dir).with_context(|| format!("{} is not inside {}", path.display(), dir.display()))?;
+    let relative =
+        path.strip_prefix(&dir).with_context(|| format!("{} is not inside {}", path.display(), dir.display()))?;
     Ok(relative.to_path_buf())
 }
 
@@ -255,11 +261,12 @@ fn is_recent_cmake(version: &str) -> bool {
 
 fn find_libclang() -> Option<Tool> {
     let named = env::var_os("LIBCLANG_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let by_config = ["llvm-config", "llvm-config-18", "llvm-config-17", "llvm-config-16", "llvm-config-15", "llvm-config-14"]
-        .into_iter()
-        .filter_map(|name| which::which(name).ok())
-        .filter_map(|program| checked(Command::new(program).arg("--libdir")).ok())
-        .map(|dir| PathBuf::from(dir.trim()));
+    let by_config =
+        ["llvm-config", "llvm-config-18", "llvm-config-17", "llvm-config-16", "llvm-config-15", "llvm-config-14"]
+            .into_iter()
+            .filter_map(|name| which::which(name).ok())
+            .filter_map(|program| checked(Command::new(program).arg("--libdir")).ok())
+            .map(|dir| PathBuf::from(dir.trim()));
     named.into_iter().chain(by_config).chain(usual_libclang_dirs()).find_map(|dir| libclang_in(&dir))
 }
 
@@ -299,7 +306,8 @@ fn digits(text: &str) -> Vec<u32> {
 fn libclang_in(path: &Path) -> Option<Tool> {
     let is_libclang = |name: &str| {
         let stem = name.strip_prefix("libclang").unwrap_or("?");
-        let unix = stem.starts_with(".so") || (stem.starts_with('-') && stem.contains(".so") && !stem.starts_with("-cpp"));
+        let unix =
+            stem.starts_with(".so") || (stem.starts_with('-') && stem.contains(".so") && !stem.starts_with("-cpp"));
         unix || stem == ".dylib" || stem == ".dll"
     };
     let name_of = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -125,7 +125,6 @@ fn vendor(context: &Context, name: &str, pin: &Pin, force: bool) -> Result<Vendo
     let target = context.vendor_dir(name);
     let slot = Slot::lock(&target, &context.ui)?;
     if !force && let Some(stamp) = usable(context, name, pin)? {
-        context.ui.say(format_args!("{name}: already in {}", context.shown(&target)));
         return Ok(stamp);
     }
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -165,7 +164,7 @@ fn usable(context: &Context, name: &str, pin: &Pin) -> Result<Option<Vendored>> 
     // The folder may have moved on since.
     let Source::Path { dir } = &pin.source else { return Ok(Some(stamp)) };
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    copy_tree(&context.root.join(dir), scratch.path(), |_| {})?;
+    copy_tree(&context.root.join(dir), scratch.path(), |_, _| {})?;
     Ok((digest(scratch.path())? == stamp.sha256).then_some(stamp))
 }
 
@@ -188,7 +187,7 @@ fn check_unchanged(context: &Context, stamp: &Vendored) -> Result<()> {
 fn fill(context: &Context, name: &str, pin: &Pin, from: &Path, new: &Path) -> Result<Vendored> {
     let src = new.join("src");
     let phase = context.ui.phase(format!("unpack {name}"), Unit::Steps);
-    let files = copy_tree(from, &src, |done| phase.set(done, done))?;
+    let files = copy_tree(from, &src, |done, total| phase.set(done, total))?;
     let sha256 = digest(&src).with_context(|| format!("cannot read {}", src.display()))?;
     check_digest(name, pin, &sha256, from)?;
     let vendored = Vendored {
@@ -198,10 +197,14 @@ fn fill(context: &Context, name: &str, pin: &Pin, from: &Path, new: &Path) -> Re
         files,
         llama_version: version(&src.join("CMakeLists.txt"), "LLAMA_VERSION"),
         ggml_version: version(&src.join("ggml/CMakeLists.txt"), "GGML_VERSION"),
-        license: ["LICENSE", "LICENSE.txt", "LICENSE.md"].into_iter().find(|name| src.join(name).is_file()).map(str::to_owned),
+        license: ["LICENSE", "LICENSE.txt", "LICENSE.md"]
+            .into_iter()
+            .find(|name| src.join(name).is_file())
+            .map(str::to_owned),
     };
     let stamp = new.join(STAMP);
-    fs::write(&stamp, serde_json::to_vec_pretty(&vendored)?).with_context(|| format!("cannot write {}", stamp.display()))?;
+    fs::write(&stamp, serde_json::to_vec_pretty(&vendored)?)
+        .with_context(|| format!("cannot write {}", stamp.display()))?;
     phase.finish(format_args!("{files} files"));
     Ok(vendored)
 }
@@ -230,26 +233,29 @@ fn read_stamp(dir: &Path) -> Option<Vendored> {
 
 /// Copies the regular files of `from`, without Git's own, and makes them read-only. A link to a file
 /// inside the tree becomes that file; other links are left out, so nothing outside the tree comes along.
-fn copy_tree(from: &Path, to: &Path, mut on_file: impl FnMut(u64)) -> Result<u64> {
+/// `on_file` learns how many of how many are done.
+fn copy_tree(from: &Path, to: &Path, on_file: impl Fn(u64, u64)) -> Result<u64> {
     let root = from.canonicalize().with_context(|| format!("there is no folder {}", from.display()))?;
-    let mut files = 0;
-    let entries = walkdir::WalkDir::new(&root).into_iter().filter_entry(|entry| {
-        entry.depth() == 0 || !LEFT_OUT.iter().any(|name| entry.file_name() == *name)
-    });
-    for entry in entries {
+    let mut files = Vec::new();
+    let is_source =
+        |entry: &walkdir::DirEntry| entry.depth() == 0 || !LEFT_OUT.iter().any(|name| entry.file_name() == *name);
+    for entry in walkdir::WalkDir::new(&root).into_iter().filter_entry(is_source) {
         let entry = entry.with_context(|| format!("cannot read {}", root.display()))?;
-        let target = to.join(entry.path().strip_prefix(&root)?);
-        let path = entry.path();
-        let failed = || format!("cannot copy {} to {}", path.display(), target.display());
-        if entry.file_type().is_dir() {
-            fs::create_dir_all(&target).with_context(failed)?;
-        } else if entry.file_type().is_file() || is_link_within(path, &root) {
-            fs::copy(path, &target).and_then(|_| make_read_only(&target)).with_context(failed)?;
-            files += 1;
-            on_file(files);
+        if entry.file_type().is_file() || is_link_within(entry.path(), &root) {
+            files.push(entry.into_path());
         }
     }
-    Ok(files)
+    let total = files.len() as u64;
+    for (done, path) in (1..).zip(&files) {
+        let target = to.join(path.strip_prefix(&root)?);
+        let parent = target.parent().unwrap_or(to);
+        fs::create_dir_all(parent)
+            .and_then(|()| fs::copy(path, &target))
+            .and_then(|_| make_read_only(&target))
+            .with_context(|| format!("cannot copy {} to {}", path.display(), target.display()))?;
+        on_file(done, total);
+    }
+    Ok(total)
 }
 
 fn is_link_within(path: &Path, root: &Path) -> bool {

@@ -17,26 +17,14 @@ pub fn generate(registry: &Registry) -> String {
          // metrics by name; a value is the metric's index in the backend's table\n\
          enum llama_otel_metric : uint16_t {\n",
     );
-    let names: Vec<String> = registry
-        .metrics
-        .keys()
-        .map(|name| enumerator(name))
-        .collect();
+    let names: Vec<String> = registry.metrics.keys().map(|name| enumerator(name)).collect();
     let width = names.iter().map(String::len).max().unwrap_or(0);
     for ((index, id), metric) in names.iter().enumerate().zip(registry.metrics.values()) {
         let instrument = instrument_name(metric.instrument);
         // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "    {id:<width$} = {index:>2}, // {instrument}, {}",
-            metric.unit
-        );
+        let _ = writeln!(text, "    {id:<width$} = {index:>2}, // {instrument}, {}", metric.unit);
     }
-    let _ = writeln!(
-        text,
-        "\n    LLAMA_OTEL_METRIC_COUNT_ = {}, // number of metrics",
-        names.len()
-    );
+    let _ = writeln!(text, "\n    LLAMA_OTEL_METRIC_COUNT_ = {}, // number of metrics", names.len());
     let _ = write!(
         text,
         "}};\n\
@@ -50,10 +38,7 @@ pub fn generate(registry: &Registry) -> String {
 
 /// `llama.token.count` → `LLAMA_OTEL_METRIC_LLAMA_TOKEN_COUNT`.
 fn enumerator(name: &str) -> String {
-    format!(
-        "LLAMA_OTEL_METRIC_{}",
-        name.replace('.', "_").to_uppercase()
-    )
+    format!("LLAMA_OTEL_METRIC_{}", name.replace('.', "_").to_uppercase())
 }
 
 #[cfg(test)]
@@ -62,13 +47,7 @@ mod tests {
 
     #[test]
     fn enumerators_carry_the_whole_name() {
-        assert_eq!(
-            enumerator("llama.token.count"),
-            "LLAMA_OTEL_METRIC_LLAMA_TOKEN_COUNT"
-        );
-        assert_eq!(
-            enumerator("llama.kv_cache.cells.usage"),
-            "LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE"
-        );
+        assert_eq!(enumerator("llama.token.count"), "LLAMA_OTEL_METRIC_LLAMA_TOKEN_COUNT");
+        assert_eq!(enumerator("llama.kv_cache.cells.usage"), "LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE");
     }
 }

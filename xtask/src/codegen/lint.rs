@@ -85,22 +85,14 @@ fn names_are_well_formed(registry: &Registry, problems: &mut Vec<Problem>) {
         name.contains('.')
             && name.split('.').all(|part| {
                 part.starts_with(|c: char| c.is_ascii_lowercase())
-                    && part
-                        .chars()
-                        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+                    && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
             })
     };
-    let attributes = registry
-        .attributes
-        .iter()
-        .map(|(name, a)| (name, &a.origin));
+    let attributes = registry.attributes.iter().map(|(name, a)| (name, &a.origin));
     let metrics = registry.metrics.iter().map(|(name, m)| (name, &m.origin));
     for (name, origin) in attributes.chain(metrics) {
         if !well_formed(name) {
-            problems.push(Problem::new(
-                origin,
-                "a name is lower_snake_case words, joined by dots, at least two",
-            ));
+            problems.push(Problem::new(origin, "a name is lower_snake_case words, joined by dots, at least two"));
         }
     }
 }
@@ -132,19 +124,10 @@ fn names_carry_no_unit(registry: &Registry, problems: &mut Vec<Problem>) {
         // The plan's names stay as they are.
         .filter(|(_, attribute)| attribute.plan.is_none())
         .map(|(name, attribute)| (name, &attribute.origin));
-    let metrics = registry
-        .metrics
-        .iter()
-        .map(|(name, metric)| (name, &metric.origin));
+    let metrics = registry.metrics.iter().map(|(name, metric)| (name, &metric.origin));
     for (name, origin) in attributes.chain(metrics) {
-        if let Some(word) = name
-            .split(['.', '_'])
-            .find(|word| UNIT_WORDS.contains(word))
-        {
-            problems.push(Problem::new(
-                origin,
-                format!("`{word}` is a unit; leave it out of the name"),
-            ));
+        if let Some(word) = name.split(['.', '_']).find(|word| UNIT_WORDS.contains(word)) {
+            problems.push(Problem::new(origin, format!("`{word}` is a unit; leave it out of the name")));
         }
     }
 }
@@ -152,10 +135,7 @@ fn names_carry_no_unit(registry: &Registry, problems: &mut Vec<Problem>) {
 fn metrics_carry_no_total(registry: &Registry, problems: &mut Vec<Problem>) {
     for (name, metric) in &registry.metrics {
         if name.ends_with("_total") || name.ends_with(".total") {
-            problems.push(Problem::new(
-                &metric.origin,
-                "no `total` at the end; exporters add it where it belongs",
-            ));
+            problems.push(Problem::new(&metric.origin, "no `total` at the end; exporters add it where it belongs"));
         }
     }
 }
@@ -164,9 +144,7 @@ fn metrics_carry_no_total(registry: &Registry, problems: &mut Vec<Problem>) {
 fn is_thing(unit: &str) -> bool {
     unit.strip_prefix('{')
         .and_then(|rest| rest.strip_suffix('}'))
-        .is_some_and(|thing| {
-            !thing.is_empty() && thing.chars().all(|c| c.is_ascii_lowercase() || c == '_')
-        })
+        .is_some_and(|thing| !thing.is_empty() && thing.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
 }
 
 fn units_are_allowed(registry: &Registry, problems: &mut Vec<Problem>) {
@@ -174,7 +152,10 @@ fn units_are_allowed(registry: &Registry, problems: &mut Vec<Problem>) {
         if !matches!(metric.unit.as_str(), "s" | "By" | "1") && !is_thing(&metric.unit) {
             problems.push(Problem::new(
                 &metric.origin,
-                format!("unit `{}`: durations are in `s`, sizes in `By`, ratios in `1`, counts in `{{thing}}`", metric.unit),
+                format!(
+                    "unit `{}`: durations are in `s`, sizes in `By`, ratios in `1`, counts in `{{thing}}`",
+                    metric.unit
+                ),
             ));
         }
     }
@@ -200,10 +181,7 @@ fn units_fit_the_name(registry: &Registry, problems: &mut Vec<Problem>) {
             None
         };
         if let Some(complaint) = complaint {
-            problems.push(Problem::new(
-                &metric.origin,
-                format!("unit `{unit}`: {complaint}"),
-            ));
+            problems.push(Problem::new(&metric.origin, format!("unit `{unit}`: {complaint}")));
         }
     }
 }
@@ -227,9 +205,7 @@ fn buckets_are_ascending(registry: &Registry, problems: &mut Vec<Problem>) {
         let positive = metric.buckets.iter().all(|b| b.is_finite() && *b > 0.0);
         let complaint = match (metric.instrument, metric.buckets.is_empty()) {
             (Instrument::Histogram, true) => "a histogram needs bucket boundaries",
-            (Instrument::Histogram, false) if !(ascending && positive) => {
-                "bucket boundaries are positive and ascend"
-            }
+            (Instrument::Histogram, false) if !(ascending && positive) => "bucket boundaries are positive and ascend",
             (Instrument::Histogram, false) | (_, true) => continue,
             (_, false) => "only a histogram has bucket boundaries",
         };
@@ -240,18 +216,12 @@ fn buckets_are_ascending(registry: &Registry, problems: &mut Vec<Problem>) {
 fn sets_have_members(registry: &Registry, problems: &mut Vec<Problem>) {
     for attribute in registry.attributes.values() {
         if attribute.closed && attribute.members.is_empty() {
-            problems.push(Problem::new(
-                &attribute.origin,
-                "a closed set needs members",
-            ));
+            problems.push(Problem::new(&attribute.origin, "a closed set needs members"));
         }
         let mut seen = BTreeSet::new();
         for member in &attribute.members {
             if !seen.insert(("id", &member.id)) || !seen.insert(("value", &member.value)) {
-                problems.push(Problem::new(
-                    &attribute.origin,
-                    format!("the member `{}` is listed twice", member.id),
-                ));
+                problems.push(Problem::new(&attribute.origin, format!("the member `{}` is listed twice", member.id)));
             }
         }
     }
@@ -262,20 +232,12 @@ fn metric_attributes_are_bounded(registry: &Registry, problems: &mut Vec<Problem
     let bounded = |attribute: &Attribute| {
         attribute.closed
             || attribute.kind == ScalarType::Boolean
-            || attribute
-                .bounded_by
-                .as_deref()
-                .is_some_and(|reason| !reason.trim().is_empty())
+            || attribute.bounded_by.as_deref().is_some_and(|reason| !reason.trim().is_empty())
     };
     let used: BTreeMap<&str, &Metric> = registry
         .metrics
         .values()
-        .flat_map(|metric| {
-            metric
-                .attributes
-                .iter()
-                .map(move |u| (u.key.as_str(), metric))
-        })
+        .flat_map(|metric| metric.attributes.iter().map(move |u| (u.key.as_str(), metric)))
         .collect();
     for (key, metric) in used {
         let Some(attribute) = registry.attributes.get(key) else {
@@ -297,30 +259,18 @@ fn attributes_are_used(registry: &Registry, problems: &mut Vec<Problem>) {
     let used: BTreeSet<&str> = registry.uses().map(|u| u.key.as_str()).collect();
     for (key, attribute) in &registry.attributes {
         if !used.contains(key.as_str()) {
-            problems.push(Problem::new(
-                &attribute.origin,
-                "no span, metric or resource uses this attribute",
-            ));
+            problems.push(Problem::new(&attribute.origin, "no span, metric or resource uses this attribute"));
         }
     }
 }
 
 fn texts_are_sentences(registry: &Registry, problems: &mut Vec<Problem>) {
     let attributes = registry.attributes.values().flat_map(|attribute| {
-        let members = attribute
-            .members
-            .iter()
-            .map(|member| (&attribute.origin, &member.brief));
+        let members = attribute.members.iter().map(|member| (&attribute.origin, &member.brief));
         members.chain([(&attribute.origin, &attribute.brief)])
     });
-    let metrics = registry
-        .metrics
-        .values()
-        .map(|metric| (&metric.origin, &metric.brief));
-    let spans = registry
-        .spans
-        .values()
-        .map(|span| (&span.origin, &span.brief));
+    let metrics = registry.metrics.values().map(|metric| (&metric.origin, &metric.brief));
+    let spans = registry.spans.values().map(|span| (&span.origin, &span.brief));
     for (origin, brief) in attributes.chain(metrics).chain(spans) {
         if brief.trim() != brief || !brief.ends_with('.') || brief.contains(['\n', '|']) {
             problems.push(Problem::new(
@@ -333,24 +283,13 @@ fn texts_are_sentences(registry: &Registry, problems: &mut Vec<Problem>) {
 
 /// Dots and underscores look the same in an identifier.
 fn identifiers_are_unique(registry: &Registry, problems: &mut Vec<Problem>) {
-    let attributes: Vec<_> = registry
-        .attributes
-        .iter()
-        .map(|(n, a)| (n, &a.origin))
-        .collect();
-    let metrics: Vec<_> = registry
-        .metrics
-        .iter()
-        .map(|(n, m)| (n, &m.origin))
-        .collect();
+    let attributes: Vec<_> = registry.attributes.iter().map(|(n, a)| (n, &a.origin)).collect();
+    let metrics: Vec<_> = registry.metrics.iter().map(|(n, m)| (n, &m.origin)).collect();
     for names in [attributes, metrics] {
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (name, origin) in names {
             if let Some(other) = seen.insert(name.replace('.', "_"), name) {
-                problems.push(Problem::new(
-                    origin,
-                    format!("differs from `{other}` only in dots and underscores"),
-                ));
+                problems.push(Problem::new(origin, format!("differs from `{other}` only in dots and underscores")));
             }
         }
     }
@@ -362,17 +301,9 @@ fn operations_are_spans(registry: &Registry, problems: &mut Vec<Problem>) {
         return;
     };
     let listed: BTreeSet<&str> = operation.members.iter().map(|m| m.value.as_str()).collect();
-    let expected: BTreeSet<&str> = registry
-        .spans
-        .keys()
-        .map(String::as_str)
-        .chain(["_OTHER"])
-        .collect();
+    let expected: BTreeSet<&str> = registry.spans.keys().map(String::as_str).chain(["_OTHER"]).collect();
     for name in listed.symmetric_difference(&expected) {
-        problems.push(Problem::new(
-            &operation.origin,
-            format!("`{name}`: the members are the spans and `_OTHER`"),
-        ));
+        problems.push(Problem::new(&operation.origin, format!("`{name}`: the members are the spans and `_OTHER`")));
     }
 }
 
@@ -425,25 +356,9 @@ groups:
     attributes:
       - { ref: llama.phase, requirement_level: { conditionally_required: If known. } }
 "#;
-        assert!(
-            from.is_empty() || good.contains(from),
-            "the sample has no {from:?}"
-        );
-        let text = if from.is_empty() {
-            good.to_owned()
-        } else {
-            good.replace(from, to)
-        };
-        let sources = [
-            Source {
-                file: MANIFEST.into(),
-                text: PIN.into(),
-            },
-            Source {
-                file: "sample.yaml".into(),
-                text,
-            },
-        ];
+        assert!(from.is_empty() || good.contains(from), "the sample has no {from:?}");
+        let text = if from.is_empty() { good.to_owned() } else { good.replace(from, to) };
+        let sources = [Source { file: MANIFEST.into(), text: PIN.into() }, Source { file: "sample.yaml".into(), text }];
         let (registry, mut problems) = load(&sources);
         if problems.is_empty() {
             problems = check(&registry);
@@ -458,11 +373,7 @@ groups:
         assert_eq!(problems.len(), 1, "{problems:#?}");
         assert_eq!(problems[0].origin.file, "sample.yaml");
         assert_eq!(problems[0].origin.id, id);
-        assert!(
-            problems[0].message.contains(message),
-            "{}",
-            problems[0].message
-        );
+        assert!(problems[0].message.contains(message), "{}", problems[0].message);
     }
 
     #[test]
@@ -472,47 +383,22 @@ groups:
 
     #[test]
     fn rejects_malformed_names() {
-        breaks(
-            "llama.work.duration",
-            "llama.Work.duration",
-            "metric.llama.Work.duration",
-            "lower_snake_case",
-        );
+        breaks("llama.work.duration", "llama.Work.duration", "metric.llama.Work.duration", "lower_snake_case");
     }
 
     #[test]
     fn rejects_foreign_namespaces() {
         for namespace in ["gen_ai", "hw.gpu", "otel", "my"] {
             let name = format!("{namespace}.work.duration");
-            breaks(
-                "llama.work.duration",
-                &name,
-                &format!("metric.{name}"),
-                "no new metric",
-            );
+            breaks("llama.work.duration", &name, &format!("metric.{name}"), "no new metric");
         }
-        breaks(
-            "llama.model.name",
-            "gen_ai.llama.name",
-            "gen_ai.llama.name",
-            "no new attribute",
-        );
+        breaks("llama.model.name", "gen_ai.llama.name", "gen_ai.llama.name", "no new attribute");
     }
 
     #[test]
     fn rejects_units_in_names() {
-        breaks(
-            "llama.work.duration",
-            "llama.work_ms.duration",
-            "metric.llama.work_ms.duration",
-            "`ms` is a unit",
-        );
-        breaks(
-            "llama.phase",
-            "llama.phase_us",
-            "llama.phase_us",
-            "`us` is a unit",
-        );
+        breaks("llama.work.duration", "llama.work_ms.duration", "metric.llama.work_ms.duration", "`ms` is a unit");
+        breaks("llama.phase", "llama.phase_us", "llama.phase_us", "`us` is a unit");
     }
 
     #[test]
@@ -522,10 +408,7 @@ groups:
         let problems = sample(from, &to);
         // Only the use of the old name is left to complain about.
         assert_eq!(problems.len(), 1, "{problems:#?}");
-        assert!(
-            problems[0].message.contains("no file defines"),
-            "{problems:#?}"
-        );
+        assert!(problems[0].message.contains("no file defines"), "{problems:#?}");
     }
 
     #[test]
@@ -541,51 +424,24 @@ groups:
     #[test]
     fn rejects_other_units() {
         let problems = sample(r#"unit: "s""#, r#"unit: "ms""#);
-        assert!(
-            problems
-                .iter()
-                .any(|p| p.message.starts_with("unit `ms`: durations are in `s`")),
-            "{problems:#?}"
-        );
+        assert!(problems.iter().any(|p| p.message.starts_with("unit `ms`: durations are in `s`")), "{problems:#?}");
         let problems = sample(r#"unit: "s""#, r#"unit: "{}""#);
-        assert!(
-            problems
-                .iter()
-                .any(|p| p.message.starts_with("unit `{}`: durations are")),
-            "{problems:#?}"
-        );
+        assert!(problems.iter().any(|p| p.message.starts_with("unit `{}`: durations are")), "{problems:#?}");
     }
 
     #[test]
     fn rejects_units_that_do_not_fit_the_name() {
-        breaks(
-            r#"unit: "s""#,
-            r#"unit: "By""#,
-            "metric.llama.work.duration",
-            "if and only if the unit is `s`",
-        );
-        breaks(
-            "llama.work.duration",
-            "llama.work.size",
-            "metric.llama.work.size",
-            "if and only if the unit is `s`",
-        );
+        breaks(r#"unit: "s""#, r#"unit: "By""#, "metric.llama.work.duration", "if and only if the unit is `s`");
+        breaks("llama.work.duration", "llama.work.size", "metric.llama.work.size", "if and only if the unit is `s`");
         let renamed = |name: &str, unit: &str| {
             let from = "metric.llama.work.duration\n    type: metric\n    metric_name: llama.work.duration\n    stability: development\n    instrument: histogram\n    unit: \"s\"";
-            sample(
-                from,
-                &from
-                    .replace("llama.work.duration", name)
-                    .replace("\"s\"", unit),
-            )
-            .into_iter()
-            .map(|p| p.message)
-            .collect::<Vec<_>>()
-            .join("\n")
+            sample(from, &from.replace("llama.work.duration", name).replace("\"s\"", unit))
+                .into_iter()
+                .map(|p| p.message)
+                .collect::<Vec<_>>()
+                .join("\n")
         };
-        assert!(
-            renamed("llama.memory.usage", "'{page}'").contains("an amount of memory is in `By`")
-        );
+        assert!(renamed("llama.memory.usage", "'{page}'").contains("an amount of memory is in `By`"));
         assert!(renamed("llama.work.pieces", "By").contains("belongs to a `size`"));
         assert!(renamed("llama.work.count", "By").contains("belongs to a `size`"));
         assert!(renamed("llama.work.count", "'1'").contains("a count is in `{thing}`"));
@@ -610,12 +466,7 @@ groups:
         breaks("[0.1, 1, 10]", "[0.1, 10, 1]", id, "ascend");
         breaks("[0.1, 1, 10]", "[0, 1]", id, "positive");
         breaks("[0.1, 1, 10]", "[.nan]", id, "positive");
-        breaks(
-            "instrument: histogram",
-            "instrument: counter",
-            id,
-            "only a histogram",
-        );
+        breaks("instrument: histogram", "instrument: counter", id, "only a histogram");
     }
 
     #[test]
@@ -634,12 +485,7 @@ groups:
             "llama.model.name",
             "used by `metric.llama.work.duration`",
         );
-        breaks(
-            "bounded_by: models",
-            "bounded_by: ' '",
-            "llama.model.name",
-            "bounded_by",
-        );
+        breaks("bounded_by: models", "bounded_by: ' '", "llama.model.name", "bounded_by");
     }
 
     #[test]
@@ -654,18 +500,8 @@ groups:
 
     #[test]
     fn rejects_careless_texts() {
-        breaks(
-            "A metric.",
-            "A metric",
-            "metric.llama.work.duration",
-            "full stop",
-        );
-        breaks(
-            "A span.",
-            "'A span | another.'",
-            "span.llama_work",
-            "full stop",
-        );
+        breaks("A metric.", "A metric", "metric.llama.work.duration", "full stop");
+        breaks("A span.", "'A span | another.'", "span.llama_work", "full stop");
         breaks("\"Two.\"", "\"\"", "llama.phase", "full stop");
     }
 
@@ -675,12 +511,7 @@ groups:
             "  - id: registry.sample\n    type: attribute_group\n    brief: Sample.\n    attributes:\n",
             "  - id: registry.sample\n    type: attribute_group\n    brief: Sample.\n    attributes:\n      - { id: llama.model_name, type: string, stability: development, brief: A twin. }\n",
         );
-        assert!(
-            problems
-                .iter()
-                .any(|p| p.message.contains("only in dots and underscores")),
-            "{problems:#?}"
-        );
+        assert!(problems.iter().any(|p| p.message.contains("only in dots and underscores")), "{problems:#?}");
     }
 
     #[test]
@@ -690,28 +521,17 @@ groups:
             let members: Vec<String> = values
                 .split(' ')
                 .enumerate()
-                .map(|(i, v)| {
-                    format!("{{ id: m{i}, value: {v}, stability: development, brief: V. }}")
-                })
+                .map(|(i, v)| format!("{{ id: m{i}, value: {v}, stability: development, brief: V. }}"))
                 .collect();
             let to = format!(
                 "      - {{ ref: llama.operation, requirement_level: required }}\n  - id: registry.operation\n    type: attribute_group\n    brief: Operation.\n    attributes:\n      - {{ id: llama.operation, stability: development, brief: One., type: {{ members: [{}] }} }}\n",
                 members.join(", ")
             );
-            sample(from, &to)
-                .into_iter()
-                .map(|p| p.message)
-                .collect::<Vec<_>>()
+            sample(from, &to).into_iter().map(|p| p.message).collect::<Vec<_>>()
         };
         assert!(set("llama_work _OTHER").is_empty());
-        assert_eq!(
-            set("llama_work"),
-            ["`_OTHER`: the members are the spans and `_OTHER`"]
-        );
-        assert_eq!(
-            set("llama_work llama_gone _OTHER"),
-            ["`llama_gone`: the members are the spans and `_OTHER`"]
-        );
+        assert_eq!(set("llama_work"), ["`_OTHER`: the members are the spans and `_OTHER`"]);
+        assert_eq!(set("llama_work llama_gone _OTHER"), ["`llama_gone`: the members are the spans and `_OTHER`"]);
     }
 
     // What `load` refuses, with the same sample.
@@ -734,29 +554,11 @@ groups:
             "metric.llama.work.duration",
             "unknown field `colour`",
         );
-        breaks(
-            "span_kind: internal",
-            "span_kind: server",
-            "span.llama_work",
-            "unknown variant `server`",
-        );
+        breaks("span_kind: internal", "span_kind: server", "span.llama_work", "unknown variant `server`");
         let problems = sample("type: string\n", "type: str\n");
-        assert!(
-            problems[0]
-                .message
-                .contains("attribute `llama.model.name`: unknown variant `str`"),
-            "{problems:#?}"
-        );
-        let problems = sample(
-            "requirement_level: { conditionally_required: If known. }",
-            "requirement_level: always",
-        );
-        assert!(
-            problems[0]
-                .message
-                .contains("attribute `llama.phase`: unknown variant `always`"),
-            "{problems:#?}"
-        );
+        assert!(problems[0].message.contains("attribute `llama.model.name`: unknown variant `str`"), "{problems:#?}");
+        let problems = sample("requirement_level: { conditionally_required: If known. }", "requirement_level: always");
+        assert!(problems[0].message.contains("attribute `llama.phase`: unknown variant `always`"), "{problems:#?}");
     }
 
     #[test]
@@ -777,18 +579,8 @@ groups:
 
     #[test]
     fn rejects_incomplete_groups() {
-        breaks(
-            "    unit: \"s\"\n",
-            "",
-            "metric.llama.work.duration",
-            "a metric needs",
-        );
-        breaks(
-            "detail: request",
-            "plan: x",
-            "span.llama_work",
-            "a span needs",
-        );
+        breaks("    unit: \"s\"\n", "", "metric.llama.work.duration", "a metric needs");
+        breaks("detail: request", "plan: x", "span.llama_work", "a span needs");
         breaks(
             "metric_name: llama.work.duration",
             "metric_name: llama.other.duration",

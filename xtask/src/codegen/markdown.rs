@@ -43,10 +43,7 @@ says what bounds them. A metric has at most 2,000 series; what goes beyond is co
 
 /// The text of the page.
 pub fn generate(registry: &Registry) -> String {
-    let mut page = format!(
-        "{HEAD} {} (<{}>).\n",
-        registry.semconv_version, registry.schema_url
-    );
+    let mut page = format!("{HEAD} {} (<{}>).\n", registry.semconv_version, registry.schema_url);
     for section in [
         DETAIL.to_owned(),
         PRIVACY.to_owned(),
@@ -74,36 +71,19 @@ fn spans(registry: &Registry) -> String {
         let planned = planned(span.status);
         line(
             &mut text,
-            format!(
-                "| [`{name}`](#{}) | `{}` | {}{planned} |",
-                anchor(name),
-                detail(span.detail),
-                span.brief
-            ),
+            format!("| [`{name}`](#{}) | `{}` | {}{planned} |", anchor(name), detail(span.detail), span.brief),
         );
     }
     for (name, span) in &sorted {
-        line(
-            &mut text,
-            format!("\n### `{name}`\n\n{}{}", span.brief, planned(span.status)),
-        );
-        line(
-            &mut text,
-            "\n| attribute | type | present | meaning |\n|---|---|---|---|".into(),
-        );
+        line(&mut text, format!("\n### `{name}`\n\n{}{}", span.brief, planned(span.status)));
+        line(&mut text, "\n| attribute | type | present | meaning |\n|---|---|---|---|".into());
         for used in &span.attributes {
             let Some(attribute) = registry.attributes.get(&used.key) else {
                 continue;
             };
             line(
                 &mut text,
-                format!(
-                    "| {} | {} | {} | {} |",
-                    link(&used.key),
-                    kind(attribute),
-                    level(&used.level),
-                    attribute.brief
-                ),
+                format!("| {} | {} | {} | {} |", link(&used.key), kind(attribute), level(&used.level), attribute.brief),
             );
         }
     }
@@ -118,10 +98,7 @@ fn metrics(registry: &Registry) -> String {
     }
     for (area, metrics) in areas {
         line(&mut text, format!("\n### {}\n", area_title(area)));
-        line(
-            &mut text,
-            "| metric | instrument | unit | attributes | meaning |\n|---|---|---|---|---|".into(),
-        );
+        line(&mut text, "| metric | instrument | unit | attributes | meaning |\n|---|---|---|---|---|".into());
         for (name, metric) in metrics {
             let level = match metric.detail {
                 Detail::Metrics => String::new(),
@@ -150,17 +127,8 @@ fn buckets(registry: &Registry) -> String {
          | histograms | unit | boundaries |\n|---|---|---|\n",
     );
     let mut rows: Vec<(String, Vec<&str>)> = Vec::new();
-    for (name, metric) in registry
-        .metrics
-        .iter()
-        .filter(|(_, m)| !m.buckets.is_empty())
-    {
-        let bounds = metric
-            .buckets
-            .iter()
-            .map(|b| boundary(*b))
-            .collect::<Vec<_>>()
-            .join(", ");
+    for (name, metric) in registry.metrics.iter().filter(|(_, m)| !m.buckets.is_empty()) {
+        let bounds = metric.buckets.iter().map(|b| boundary(*b)).collect::<Vec<_>>().join(", ");
         let bounds = format!("`{}` | {bounds}", metric.unit);
         match rows.iter_mut().find(|(known, _)| *known == bounds) {
             Some((_, names)) => names.push(name),
@@ -178,34 +146,16 @@ fn attributes(registry: &Registry) -> String {
     let mut text = String::from("## Attributes\n");
     let mut sections: BTreeMap<&str, Vec<(&String, &Attribute)>> = BTreeMap::new();
     for (key, attribute) in &registry.attributes {
-        sections
-            .entry(&attribute.section)
-            .or_default()
-            .push((key, attribute));
+        sections.entry(&attribute.section).or_default().push((key, attribute));
     }
     for (section, attributes) in sections {
-        line(
-            &mut text,
-            format!("\n### {}", section.trim_end_matches('.')),
-        );
+        line(&mut text, format!("\n### {}", section.trim_end_matches('.')));
         for (key, attribute) in attributes {
             line(&mut text, format!("\n#### `{key}`\n"));
-            let opt_in = if registry.is_opt_in(key) {
-                ", opt-in"
-            } else {
-                ""
-            };
-            let mut paragraph = format!(
-                "{}{opt_in}. {}",
-                capitalised(kind(attribute)),
-                attribute.brief
-            );
+            let opt_in = if registry.is_opt_in(key) { ", opt-in" } else { "" };
+            let mut paragraph = format!("{}{opt_in}. {}", capitalised(kind(attribute)), attribute.brief);
             if !attribute.examples.is_empty() {
-                let examples: Vec<String> = attribute
-                    .examples
-                    .iter()
-                    .map(|e| format!("`{e}`"))
-                    .collect();
+                let examples: Vec<String> = attribute.examples.iter().map(|e| format!("`{e}`")).collect();
                 let _ = write!(paragraph, " Examples: {}.", examples.join(", "));
             }
             if let Some(bound) = &attribute.bounded_by {
@@ -244,10 +194,7 @@ fn plan(registry: &Registry) -> String {
     }
     for (name, span) in &registry.spans {
         if let Some(plan) = &span.plan {
-            line(
-                &mut text,
-                format!("| span `{plan}` | [`{name}`](#{}) |", anchor(name)),
-            );
+            line(&mut text, format!("| span `{plan}` | [`{name}`](#{}) |", anchor(name)));
         }
     }
     for (name, metric) in &registry.metrics {
@@ -321,10 +268,7 @@ fn links(uses: &[Use]) -> String {
     if uses.is_empty() {
         return "none".into();
     }
-    uses.iter()
-        .map(|u| link(&u.key))
-        .collect::<Vec<_>>()
-        .join(", ")
+    uses.iter().map(|u| link(&u.key)).collect::<Vec<_>>().join(", ")
 }
 
 fn link(key: &str) -> String {
@@ -344,12 +288,8 @@ fn capitalised(text: &str) -> String {
 
 /// Large powers of two are easier to read in binary multiples.
 fn boundary(value: f64) -> String {
-    const MULTIPLES: [(f64, &str); 4] = [
-        (1_099_511_627_776.0, "Ti"),
-        (1_073_741_824.0, "Gi"),
-        (1_048_576.0, "Mi"),
-        (1024.0, "Ki"),
-    ];
+    const MULTIPLES: [(f64, &str); 4] =
+        [(1_099_511_627_776.0, "Ti"), (1_073_741_824.0, "Gi"), (1_048_576.0, "Mi"), (1024.0, "Ki")];
     for (multiple, prefix) in MULTIPLES {
         if value >= multiple && value % multiple == 0.0 {
             return format!("{} {prefix}", value / multiple);

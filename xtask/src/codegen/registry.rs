@@ -7,8 +7,8 @@ use std::fmt;
 use serde_norway::Value;
 
 use super::schema::{
-    Annotations, Area, AttributeEntry, AttributeType, Detail, File, Group, GroupType, Instrument,
-    Manifest, Member, RequirementLevel, ScalarType, Status, ValueType,
+    Annotations, Area, AttributeEntry, AttributeType, Detail, File, Group, GroupType, Instrument, Manifest, Member,
+    RequirementLevel, ScalarType, Status, ValueType,
 };
 
 /// The file that pins the conventions; all others hold groups.
@@ -36,10 +36,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(origin: &Origin, message: impl Into<String>) -> Self {
-        Self {
-            origin: origin.clone(),
-            message: message.into(),
-        }
+        Self { origin: origin.clone(), message: message.into() }
     }
 }
 
@@ -48,11 +45,7 @@ impl fmt::Display for Problem {
         if self.origin.id.is_empty() {
             write!(f, "{}: {}", self.origin.file, self.message)
         } else {
-            write!(
-                f,
-                "{}: `{}`: {}",
-                self.origin.file, self.origin.id, self.message
-            )
+            write!(f, "{}: `{}`: {}", self.origin.file, self.origin.id, self.message)
         }
     }
 }
@@ -122,8 +115,7 @@ pub struct Span {
 impl Registry {
     /// Whether the attribute is exported only if its own switch asks for it.
     pub fn is_opt_in(&self, key: &str) -> bool {
-        self.uses()
-            .any(|u| u.key == key && u.level == RequirementLevel::OptIn)
+        self.uses().any(|u| u.key == key && u.level == RequirementLevel::OptIn)
     }
 
     /// Every use of an attribute.
@@ -148,10 +140,7 @@ pub fn load(sources: &[Source]) -> (Registry, Vec<Problem>) {
         }
     }
     if !has_manifest {
-        loader.problem(
-            &origin(MANIFEST, ""),
-            "missing; it pins the conventions' version",
-        );
+        loader.problem(&origin(MANIFEST, ""), "missing; it pins the conventions' version");
     }
     loader.reject_duplicate_groups(&groups);
     for group in &mut groups {
@@ -162,10 +151,7 @@ pub fn load(sources: &[Source]) -> (Registry, Vec<Problem>) {
 }
 
 fn origin(file: &str, id: &str) -> Origin {
-    Origin {
-        file: file.into(),
-        id: id.into(),
-    }
+    Origin { file: file.into(), id: id.into() }
 }
 
 /// A group with its attributes read.
@@ -224,12 +210,8 @@ impl Loader {
     fn read_attributes(&mut self, at: Origin, mut group: Group) -> Parsed {
         let mut uses = Vec::new();
         let mut definitions = Vec::new();
-        for (index, value) in std::mem::take(&mut group.attributes)
-            .into_iter()
-            .enumerate()
-        {
-            let name =
-                name_of(&value, &["id", "ref"]).unwrap_or_else(|| format!("attributes[{index}]"));
+        for (index, value) in std::mem::take(&mut group.attributes).into_iter().enumerate() {
+            let name = name_of(&value, &["id", "ref"]).unwrap_or_else(|| format!("attributes[{index}]"));
             let entry = match serde_norway::from_value::<AttributeEntry>(value) {
                 Ok(entry) => entry,
                 Err(e) => {
@@ -244,30 +226,17 @@ impl Loader {
                 (Some(_), None) => {
                     self.problem(
                         &at,
-                        format!(
-                            "attribute `{name}`: define it in an attribute_group and use `ref` here"
-                        ),
+                        format!("attribute `{name}`: define it in an attribute_group and use `ref` here"),
                     );
                 }
                 (None, Some(key)) => match entry.requirement_level {
-                    Some(level) => uses.push(Use {
-                        key: key.clone(),
-                        level,
-                    }),
+                    Some(level) => uses.push(Use { key: key.clone(), level }),
                     None => self.problem(&at, format!("attribute `{name}`: no requirement_level")),
                 },
-                _ => self.problem(
-                    &at,
-                    format!("attribute `{name}`: needs one of `id` and `ref`"),
-                ),
+                _ => self.problem(&at, format!("attribute `{name}`: needs one of `id` and `ref`")),
             }
         }
-        Parsed {
-            origin: at,
-            group,
-            uses,
-            definitions,
-        }
+        Parsed { origin: at, group, uses, definitions }
     }
 
     fn reject_duplicate_groups(&mut self, groups: &[Parsed]) {
@@ -283,8 +252,7 @@ impl Loader {
         for entry in std::mem::take(&mut parsed.definitions) {
             let Some(key) = entry.id else { continue };
             let at = origin(&parsed.origin.file, &key);
-            let (Some(kind), Some(brief), Some(_)) = (entry.r#type, entry.brief, entry.stability)
-            else {
+            let (Some(kind), Some(brief), Some(_)) = (entry.r#type, entry.brief, entry.stability) else {
                 self.problem(&at, "needs `type`, `brief` and `stability`");
                 continue;
             };
@@ -327,10 +295,7 @@ impl Loader {
                         &parsed.origin,
                         format!("extends `{base}`, which itself extends a group; one step only"),
                     ),
-                    None => self.problem(
-                        &parsed.origin,
-                        format!("extends `{base}`, which is no attribute_group"),
-                    ),
+                    None => self.problem(&parsed.origin, format!("extends `{base}`, which is no attribute_group")),
                 }
             }
             attributes.extend(parsed.uses.iter().cloned());
@@ -358,13 +323,8 @@ impl Loader {
     }
 
     fn add_metric(&mut self, parsed: &Parsed, attributes: Vec<Use>) {
-        let Parsed {
-            origin: at, group, ..
-        } = parsed;
-        let Annotations {
-            code_generation,
-            llama_otel,
-        } = &group.annotations;
+        let Parsed { origin: at, group, .. } = parsed;
+        let Annotations { code_generation, llama_otel } = &group.annotations;
         let (Some(name), Some(instrument), Some(unit), Some(_), Some(value), Some(area)) = (
             &group.metric_name,
             group.instrument,
@@ -398,18 +358,18 @@ impl Loader {
     }
 
     fn add_span(&mut self, parsed: &Parsed, attributes: Vec<Use>) {
-        let Parsed {
-            origin: at, group, ..
-        } = parsed;
+        let Parsed { origin: at, group, .. } = parsed;
         let own = &group.annotations.llama_otel;
         let Some(name) = group.id.strip_prefix("span.") else {
             self.problem(at, "a span's id is `span.` and the span's name");
             return;
         };
-        let (Some(_), Some(_), Some(detail), Some(area)) =
-            (group.span_kind, group.stability, own.detail, own.area)
+        let (Some(_), Some(_), Some(detail), Some(area)) = (group.span_kind, group.stability, own.detail, own.area)
         else {
-            self.problem(at, "a span needs `span_kind`, `stability`, and the annotations `llama_otel.detail` and `.area`");
+            self.problem(
+                at,
+                "a span needs `span_kind`, `stability`, and the annotations `llama_otel.detail` and `.area`",
+            );
             return;
         };
         let span = Span {
@@ -427,22 +387,15 @@ impl Loader {
 
 /// The first of `keys` that the mapping has as a string.
 fn name_of(value: &Value, keys: &[&str]) -> Option<String> {
-    keys.iter()
-        .find_map(|key| value.get(*key)?.as_str().map(str::to_owned))
+    keys.iter().find_map(|key| value.get(*key)?.as_str().map(str::to_owned))
 }
 
 fn show_value(value: &Value) -> String {
     match value {
         Value::String(s) => s.clone(),
         Value::Sequence(items) => {
-            format!(
-                "[{}]",
-                items.iter().map(show_value).collect::<Vec<_>>().join(", ")
-            )
+            format!("[{}]", items.iter().map(show_value).collect::<Vec<_>>().join(", "))
         }
-        other => serde_norway::to_string(other)
-            .unwrap_or_default()
-            .trim()
-            .to_owned(),
+        other => serde_norway::to_string(other).unwrap_or_default().trim().to_owned(),
     }
 }

@@ -45,11 +45,7 @@ pub fn generate(registry: &Registry) -> Result<String> {
 pub fn fingerprint(registry: &Registry) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for (name, metric) in &registry.metrics {
-        let line = format!(
-            "{name}\0{}\0{}\n",
-            instrument_name(metric.instrument),
-            metric.unit
-        );
+        let line = format!("{name}\0{}\0{}\n", instrument_name(metric.instrument), metric.unit);
         for byte in line.bytes() {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
@@ -69,10 +65,7 @@ pub fn instrument_name(instrument: Instrument) -> &'static str {
 
 fn pins(registry: &Registry) -> TokenStream {
     let (version, url) = (&registry.semconv_version, &registry.schema_url);
-    let fingerprint = LitInt::new(
-        &format!("0x{:016x}", fingerprint(registry)),
-        Span::call_site(),
-    );
+    let fingerprint = LitInt::new(&format!("0x{:016x}", fingerprint(registry)), Span::call_site());
     quote! {
         /// Version of the OpenTelemetry semantic conventions that the names follow.
         pub const SEMCONV_VERSION: &str = #version;
@@ -148,16 +141,12 @@ fn types() -> TokenStream {
 }
 
 fn metrics(registry: &Registry) -> TokenStream {
-    let variants = registry
-        .metrics
-        .iter()
-        .enumerate()
-        .map(|(index, (name, metric))| {
-            let ident = variant(name);
-            let doc = format!(" `{name}`: {}", metric.brief);
-            let index = Literal::usize_unsuffixed(index);
-            quote!(#[doc = #doc] #ident = #index)
-        });
+    let variants = registry.metrics.iter().enumerate().map(|(index, (name, metric))| {
+        let ident = variant(name);
+        let doc = format!(" `{name}`: {}", metric.brief);
+        let index = Literal::usize_unsuffixed(index);
+        quote!(#[doc = #doc] #ident = #index)
+    });
     let all = registry.metrics.keys().map(|name| variant(name));
     let defs = registry.metrics.iter().map(|(name, metric)| {
         let (unit, description) = (&metric.unit, &metric.brief);
@@ -313,13 +302,7 @@ mod tests {
 
     #[test]
     fn variants_are_camel_case() {
-        assert_eq!(
-            variant("llama.kv_cache.cells.usage"),
-            "LlamaKvCacheCellsUsage"
-        );
-        assert_eq!(
-            variant("gen_ai.client.token.usage"),
-            "GenAiClientTokenUsage"
-        );
+        assert_eq!(variant("llama.kv_cache.cells.usage"), "LlamaKvCacheCellsUsage");
+        assert_eq!(variant("gen_ai.client.token.usage"), "GenAiClientTokenUsage");
     }
 }

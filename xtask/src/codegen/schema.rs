@@ -161,8 +161,7 @@ impl<'de> Deserialize<'de> for AttributeType {
             }
 
             fn visit_str<E: de::Error>(self, name: &str) -> Result<AttributeType, E> {
-                ScalarType::deserialize(de::value::StrDeserializer::new(name))
-                    .map(AttributeType::Scalar)
+                ScalarType::deserialize(de::value::StrDeserializer::new(name)).map(AttributeType::Scalar)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<AttributeType, A::Error> {

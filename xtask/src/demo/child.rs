@@ -23,9 +23,19 @@ const STDERR_LINES: usize = 20;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     Loaded {},
-    Prompt { n_tokens: u64 },
-    Token { index: u64, #[serde(default)] piece: String },
-    Done { #[serde(default)] text: String, perf: Option<Perf> },
+    Prompt {
+        n_tokens: u64,
+    },
+    Token {
+        index: u64,
+        #[serde(default)]
+        piece: String,
+    },
+    Done {
+        #[serde(default)]
+        text: String,
+        perf: Option<Perf>,
+    },
 }
 
 /// llama.cpp's own accounting; times in milliseconds.
@@ -56,8 +66,7 @@ pub struct Ending {
 pub fn run(mut command: Command, on_event: impl FnMut(&Event)) -> Result<Ending> {
     let program = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child =
-        command.spawn().with_context(|| format!("cannot start the demo program {program}"))?;
+    let child = command.spawn().with_context(|| format!("cannot start the demo program {program}"))?;
     follow(Guard(child), on_event, SILENCE, FAREWELL)
 }
 
@@ -72,12 +81,7 @@ impl Drop for Guard {
     }
 }
 
-fn follow(
-    mut child: Guard,
-    mut on_event: impl FnMut(&Event),
-    silence: Duration,
-    farewell: Duration,
-) -> Result<Ending> {
+fn follow(mut child: Guard, mut on_event: impl FnMut(&Event), silence: Duration, farewell: Duration) -> Result<Ending> {
     let (Some(stdout), Some(stderr)) = (child.0.stdout.take(), child.0.stderr.take()) else {
         bail!("the demo program has no output to follow");
     };

@@ -37,6 +37,9 @@ pub struct Facts {
     pub phases: Vec<Share>,
     pub kv_cache: Option<KvCache>,
     pub errors: Vec<Failure>,
+    /// How many operations failed: the failed spans, or more where the library counted more
+    /// (a low level of detail has no spans).
+    pub error_count: u64,
     /// Spans and records that were lost on the way, as the library itself counted.
     pub dropped: f64,
 }
@@ -80,13 +83,15 @@ pub struct Failure {
 impl Facts {
     /// Reads the facts off a run.
     pub fn of(telemetry: &Telemetry) -> Self {
-        let start = telemetry.spans.iter().map(|span| span.start_unix_nano).min().unwrap_or(0);
+        let start = start_of(telemetry);
         let end = telemetry.spans.iter().map(|span| span.end_unix_nano).max().unwrap_or(start);
         let wall_time = seconds_between(start, end);
         let load = telemetry.span("llama_model_load");
         let context = telemetry.span("llama_init_from_model");
         let integer = |span: Option<&Span>, name| span?.attribute(name)?.as_u64();
         let (peak_memory, memory) = memory(telemetry);
+        let errors = errors(telemetry, start);
+        let counted_errors = telemetry.metric("llama.error.count").map_or(0, |it| it.total() as u64);
         let time_to_first_token = time_to_first_token(telemetry);
         let time_per_output_token = time_per_output_token(telemetry);
         Self {
@@ -100,18 +105,25 @@ impl Facts {
             prompt_rate: prompt_rate(telemetry),
             output_rate: generation(telemetry, "llama.generation.decode.throughput")
                 .or_else(|| time_per_output_token.filter(|time| *time > 0.0).map(f64::recip)),
-            load_time: load
-                .map(Span::seconds)
-                .or_else(|| mean(telemetry, "llama.model.load.duration", &[])),
+            load_time: load.map(Span::seconds).or_else(|| mean(telemetry, "llama.model.load.duration", &[])),
             peak_memory,
             memory,
             wall_time,
             phases: phases(telemetry, wall_time),
             kv_cache: kv_cache(telemetry, start),
-            errors: errors(telemetry, start),
+            error_count: counted_errors.max(errors.len() as u64),
+            errors,
             dropped: telemetry.metric("llama.otel.dropped").map_or(0.0, Metric::total),
         }
     }
+}
+
+/// Where a report's time begins, in nanoseconds since the epoch: the first span's start, or the
+/// first export where there are no spans.
+pub fn start_of(telemetry: &Telemetry) -> u64 {
+    let spans = telemetry.spans.iter().map(|span| span.start_unix_nano).min();
+    let points = telemetry.metrics.iter().flat_map(|metric| &metric.points);
+    spans.or_else(|| points.map(|point| point.time_unix_nano).min()).unwrap_or(0)
 }
 
 fn seconds_between(start: u64, end: u64) -> f64 {
@@ -163,8 +175,7 @@ fn counted(telemetry: &Telemetry, phase_name: &str) -> Option<u64> {
 
 fn input_tokens(telemetry: &Telemetry) -> Option<u64> {
     let from_spans = || {
-        let tokens = decodes(telemetry, true)
-            .filter_map(|span| span.attribute("llama.batch.n_tokens")?.as_u64());
+        let tokens = decodes(telemetry, true).filter_map(|span| span.attribute("llama.batch.n_tokens")?.as_u64());
         Some(tokens.sum()).filter(|sum: &u64| *sum > 0)
     };
     generation(telemetry, "gen_ai.usage.input_tokens")
@@ -223,11 +234,8 @@ fn memory(telemetry: &Telemetry) -> (Option<f64>, Vec<Share>) {
     let sum = |parts: &BTreeMap<String, f64>| parts.values().sum::<f64>();
     let parts = if sum(&stated) > sum(&exported) { stated } else { exported };
     let peak = Some(sum(&parts)).filter(|sum| *sum > 0.0);
-    let mut shares: Vec<_> = parts
-        .into_iter()
-        .filter(|(_, value)| *value > 0.0)
-        .map(|(label, value)| Share { label, value })
-        .collect();
+    let mut shares: Vec<_> =
+        parts.into_iter().filter(|(_, value)| *value > 0.0).map(|(label, value)| Share { label, value }).collect();
     shares.sort_by(|a, b| b.value.total_cmp(&a.value));
     (peak, shares)
 }
@@ -274,16 +282,8 @@ fn buffers(telemetry: &Telemetry) -> BTreeMap<String, f64> {
     parts
 }
 
-const PHASES: [&str; 8] = [
-    "backend init",
-    "model load",
-    "context init",
-    "prompt",
-    "decode",
-    "sampling",
-    "state",
-    "free",
-];
+const PHASES: [&str; 8] =
+    ["backend init", "model load", "context init", "prompt", "decode", "sampling", "state", "free"];
 
 /// Which phase of a run a span's time counts for; `None` for a span that only wraps others.
 pub fn phase_of(span: &Span) -> Option<&'static str> {
@@ -309,10 +309,8 @@ fn phases(telemetry: &Telemetry, wall_time: f64) -> Vec<Share> {
             *times.entry(phase).or_default() += span.seconds();
         }
     }
-    let mut shares: Vec<_> = PHASES
-        .iter()
-        .filter_map(|&phase| Some(Share { label: phase.to_owned(), value: *times.get(phase)? }))
-        .collect();
+    let mut shares: Vec<_> =
+        PHASES.iter().filter_map(|&phase| Some(Share { label: phase.to_owned(), value: *times.get(phase)? })).collect();
     let rest = wall_time - times.values().sum::<f64>();
     if rest > 0.0 {
         shares.push(Share { label: "outside".to_owned(), value: rest });
@@ -329,9 +327,7 @@ fn kv_cache(telemetry: &Telemetry, start: u64) -> Option<KvCache> {
             Some((span.end_unix_nano, cells))
         })
         .collect();
-    let mut total = decodes
-        .filter_map(|span| span.attribute("llama.kv_cache.cells.total")?.as_f64())
-        .reduce(f64::max);
+    let mut total = decodes.filter_map(|span| span.attribute("llama.kv_cache.cells.total")?.as_f64()).reduce(f64::max);
     if used.is_empty() {
         let mut at: BTreeMap<u64, f64> = BTreeMap::new();
         for point in &telemetry.metric("llama.kv_cache.cells.usage")?.points {
@@ -341,8 +337,7 @@ fn kv_cache(telemetry: &Telemetry, start: u64) -> Option<KvCache> {
         total = telemetry.metric("llama.kv_cache.cells.limit").map(Metric::total);
     }
     used.sort_by_key(|(time, _)| *time);
-    let used: Vec<_> =
-        used.into_iter().map(|(time, cells)| (seconds_between(start, time), cells)).collect();
+    let used: Vec<_> = used.into_iter().map(|(time, cells)| (seconds_between(start, time), cells)).collect();
     Some(KvCache { total, used }).filter(|cache| !cache.used.is_empty())
 }
 
@@ -409,6 +404,16 @@ mod tests {
     }
 
     #[test]
+    fn metrics_alone_start_at_their_first_export() {
+        let mut telemetry = fixture::run("gemma");
+        telemetry.spans.clear();
+        let facts = Facts::of(&telemetry);
+        assert_eq!((facts.input_tokens, facts.output_tokens), (Some(6), Some(63)));
+        assert_eq!(facts.kv_cache.map(|cache| cache.used[0]), Some((0.0, 6.0)));
+        assert_eq!(facts.wall_time, 0.0);
+    }
+
+    #[test]
     fn nothing_known_is_nothing_claimed() {
         assert_eq!(Facts::of(&Telemetry::default()), Facts::default());
     }
@@ -416,7 +421,7 @@ mod tests {
     #[test]
     fn a_failure_is_reported_with_its_type() {
         let facts = Facts::of(&fixture::failed_load("x.gguf"));
-        assert_eq!(facts.errors.len(), 1);
+        assert_eq!((facts.errors.len(), facts.error_count), (1, 1));
         assert_eq!(facts.errors[0].span, "llama_model_load");
         assert_eq!(facts.errors[0].error_type.as_deref(), Some("file_not_found"));
     }

@@ -135,7 +135,7 @@ impl Simulation {
     fn decode(&mut self, tokens: u64, used: u64) -> usize {
         let phase = if tokens > 1 { "prefill" } else { "decode" };
         let jitter = self.random();
-        let slow = if self.random() > 0.96 { 14_000.0 } else { 0.0 };
+        let slow = if used == 31 { 14_000.0 } else { 0.0 };
         let micros = if tokens > 1 { 31_000.0 } else { 21_500.0 + 2_600.0 * jitter * jitter + slow };
         self.span(
             "llama_decode",
@@ -236,6 +236,7 @@ pub fn failed_decode(model: &str) -> Telemetry {
     }
     it.sample();
     let failed = it.decode(1, 16);
+    it.spans[failed].attributes.insert("llama.decode.status".to_owned(), json!("no_kv_slot"));
     it.fail(failed, "no_kv_slot", "llama_decode returned 1: no free slot in the KV cache");
     let time_unix_nano = it.now - 400_000;
     let attributes = [("llama.batch.n_tokens".to_owned(), json!(1))].into();
@@ -275,7 +276,11 @@ impl Metrics {
     fn decoded(&mut self, it: &Simulation, used: u64) {
         let latest: Vec<_> = it.spans.iter().rev().take(2).map(Span::seconds).collect();
         self.sample.push(latest[0]);
-        if used == 6 { self.prefill.push(latest[1]) } else { self.decode.push(latest[1]) }
+        if used == 6 {
+            self.prefill.push(latest[1])
+        } else {
+            self.decode.push(latest[1])
+        }
         if it.now >= self.next_export {
             self.export(it.now, used as f64, true);
             self.next_export = it.now + 200_000_000;
@@ -319,8 +324,7 @@ impl Metrics {
             metric.points.push(point);
             return;
         }
-        let temporality =
-            if kind == MetricKind::Gauge { Temporality::Unspecified } else { Temporality::Cumulative };
+        let temporality = if kind == MetricKind::Gauge { Temporality::Unspecified } else { Temporality::Cumulative };
         self.metrics.push(Metric {
             name: name.to_owned(),
             unit: unit.to_owned(),

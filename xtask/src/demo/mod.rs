@@ -14,7 +14,7 @@ mod rows;
 use crate::context::Context;
 use crate::progress::Unit;
 use anyhow::{Context as _, Result, bail};
-use child::{Event, Ending};
+use child::{Ending, Event};
 use facts::Facts;
 use otlp_receiver::{Receiver, Telemetry};
 use std::ffi::OsString;
@@ -143,8 +143,7 @@ fn demo_command(built: &Built, args: &Args, model: &Path, destination: &Destinat
 
 fn own_otel_variables() -> impl Iterator<Item = OsString> {
     std::env::vars_os().map(|(name, _)| name).filter(|name| {
-        name.to_str()
-            .is_some_and(|name| name.starts_with("OTEL_") && name != "OTEL_RESOURCE_ATTRIBUTES")
+        name.to_str().is_some_and(|name| name.starts_with("OTEL_") && name != "OTEL_RESOURCE_ATTRIBUTES")
     })
 }
 
@@ -215,8 +214,7 @@ fn show(context: &Context, args: &Args, ending: &Ending, telemetry: &Telemetry) 
 
 fn write_page(path: &Path, page: &str) -> Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     }
     fs::write(path, page).with_context(|| format!("cannot write the report {}", path.display()))
 }

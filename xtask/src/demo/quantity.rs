@@ -85,9 +85,7 @@ pub fn attribute(name: &str, value: &Value) -> String {
             match last {
                 "size" => bytes(figure),
                 "total" | "free" if name.contains(".memory.") => bytes(figure),
-                "time" | "wait" | "time_to_first_token" | "time_per_output_token" => {
-                    seconds(figure)
-                }
+                "time" | "wait" | "time_to_first_token" | "time_per_output_token" => seconds(figure),
                 "throughput" => format!("{}/s", count(figure)),
                 "n_params" => count(figure),
                 "t_eval_us" => seconds(figure / 1e6),
@@ -125,8 +123,7 @@ mod tests {
     #[test]
     fn figures_keep_three_digits_and_a_fitting_unit() {
         let times = [0.0, 8.7e-7, 0.000_023_4, 0.999_9e-3, 0.004_12, 0.999_9, 1.25, 125.0];
-        let expected =
-            ["0 s", "870 ns", "23.4 µs", "1.00 ms", "4.12 ms", "1.00 s", "1.25 s", "2 min 05 s"];
+        let expected = ["0 s", "870 ns", "23.4 µs", "1.00 ms", "4.12 ms", "1.00 s", "1.25 s", "2 min 05 s"];
         assert_eq!(times.map(seconds), expected);
         assert_eq!([512.0, 4096.0, 292_356_096.0].map(bytes), ["512 B", "4.00 KiB", "279 MiB"]);
         assert_eq!([64.0, 99_999.0, 268_098_176.0].map(count), ["64", "99999", "268 M"]);

@@ -58,6 +58,13 @@ const attribute = (name, value) => {
   return Number.isInteger(value) ? String(value) : digits(value);
 };
 
+// What tells one series of a metric from another: `phase decode`, `context 1`.
+const shortName = (name) => {
+  const parts = name.split(".");
+  const last = parts.pop();
+  return ["name", "type", "id", "kind"].includes(last) ? parts.pop() ?? last : last;
+};
+
 // Elements -----------------------------------------------------------------------------------
 
 const make = (element, properties, children) => {
@@ -112,7 +119,9 @@ function header() {
     known(model.size) ? bytes(model.size) : null, known(facts.n_ctx) ? "context " + facts.n_ctx : null,
     known(facts.n_threads) ? facts.n_threads + (facts.n_threads === 1 ? " thread" : " threads") : null,
   ].filter(known).join(" · ");
-  const failures = facts.errors.length;
+  const failures = facts.error_count;
+  const nothing = !telemetry.spans.length && !telemetry.metrics.length;
+  const verdict = nothing ? "✗ no telemetry received" : failures ? `✗ ${failures} ${failures === 1 ? "error" : "errors"}` : "✓ no errors";
   const download = h("button", { onclick: () => {
     const link = h("a", { href: URL.createObjectURL(new Blob([raw], { type: "application/json" })), download: "telemetry.json" });
     link.click();
@@ -126,7 +135,7 @@ function header() {
       h("h1", {}, name),
       h("div", { class: "sub" }, sub)),
     h("div", { class: "right" },
-      h("span", { class: failures ? "pill bad" : "pill" }, failures ? `✗ ${failures} ${failures === 1 ? "error" : "errors"}` : "✓ no errors"),
+      h("span", { class: failures || nothing ? "pill bad" : "pill" }, verdict),
       download));
 }
 
@@ -139,7 +148,7 @@ function headline() {
   const timed = (value) => (known(value) ? split(seconds(value)) : ["–", ""]);
   const largest = facts.memory[0];
   return h("div", { class: "facts" },
-    fact("Tokens in → out", `${facts.input_tokens ?? "–"} → ${facts.output_tokens ?? "–"}`, "", known(facts.wall_time) ? seconds(facts.wall_time) + " in all" : null),
+    fact("Tokens in → out", `${facts.input_tokens ?? "–"} → ${facts.output_tokens ?? "–"}`, "", facts.wall_time > 0 ? seconds(facts.wall_time) + " in all" : null),
     fact("Time to first token", ...timed(facts.time_to_first_token), known(facts.prompt_rate) ? `prompt ${count(facts.prompt_rate)} tokens/s` : null),
     fact("Generation", known(facts.output_rate) ? digits(facts.output_rate) : "–", "tokens/s", known(facts.time_per_output_token) ? seconds(facts.time_per_output_token) + " per token" : null),
     fact("Decode p50", ...timed(page.latency?.[0]), page.latency ? "p99 " + seconds(page.latency[1]) : null),
@@ -319,7 +328,8 @@ function waterfall() {
     h("div", { class: "lane axis" }, h("div"), axis, h("div", { class: "stat" }, "total")),
     ...lanes.map(({ row, svg }) => h("div", { class: row.failed ? "lane bad" : "lane" },
       h("div", { class: "name", style: `padding-left:${4 + row.depth * 15}px`, title: show(row.name) },
-        (row.failed ? "✗ " : "") + show(row.name), row.spans.length > 1 ? h("b", {}, "× " + row.spans.length) : null),
+        (row.failed ? "✗ " : "") + show(row.name), row.phase === "prompt" ? h("b", {}, "prompt") : null,
+        row.spans.length > 1 ? h("b", {}, "× " + row.spans.length) : null),
       svg, stat(row))));
 
   const button = (label, view, title) => (view ? h("button", { onclick: () => zoom(...view), title }, label) : null);
@@ -352,7 +362,7 @@ function plot(height, draw) {
 }
 
 function yAxis(top, unit, width, left, y) {
-  return ticks(0, top, 3).flatMap((value) => [
+  return ticks(0, top, 4).flatMap((value) => [
     s("line", { class: "grid", x1: left, x2: width, y1: y(value), y2: y(value) }),
     s("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, axisLabel(value, top, unit)),
   ]);
@@ -420,7 +430,7 @@ function kvChart() {
       s("path", { d: line, fill: "none", stroke: "var(--load)", "stroke-width": 2, "stroke-linejoin": "round" }), marks, hits];
   });
   const share = cache.total ? peak / cache.total : null;
-  return section("KV cache in use", cache.total ? `${count(peak)} of ${count(cache.total)} cells, ${percent(share)}` : `${count(peak)} cells`, chart,
+  return section("KV cache in use", cache.total ? `${count(peak)} of ${count(cache.total)} cells, ${inUnit(share, "1")}` : `${count(peak)} cells`, chart,
     share === null ? null : h("div", { class: "meter" }, h("div", { style: `width:${Math.min(100, share * 100)}%` })));
 }
 
@@ -473,7 +483,10 @@ function metricCard(metric) {
   const isHistogram = metric.kind === "histogram" || metric.kind === "exponential_histogram";
   const value = (it) => (known(it) ? inUnit(it, metric.unit) : "–");
   const row = (series) => {
-    const who = Object.entries(series.attributes).map(([name, it]) => `${name.split(".").pop()} ${attribute(name, it)}`).join(" · ");
+    const entries = Object.entries(series.attributes);
+    // A text says what it is by itself; a number needs its name.
+    const who = entries.map(([name, it]) => (typeof it === "string" ? show(it) : `${show(shortName(name))} ${attribute(name, it)}`)).join(" · ");
+    const whole = entries.map(([name, it]) => `${show(name)} = ${attribute(name, it)}`).join("\n");
     const latest = series.latest;
     const now = isHistogram ? `mean ${value(series.mean)}` : value(latest.value);
     const peak = Math.max(...series.values.map((it) => it[1]));
@@ -482,7 +495,7 @@ function metricCard(metric) {
       : metric.kind !== "gauge" && peak > latest.value ? `peak ${value(peak)}` : null;
     const figure = isHistogram ? (latest.count > 1 ? histogram(series, metric.unit) : null) : lines(series, metric.unit);
     return h("div", { class: "series" },
-      h("div", { class: "line num" }, h("span", { class: "who", title: show(who) }, who || "all"), h("span", { class: "now" }, now)),
+      h("div", { class: "line num" }, h("span", { class: "who", title: whole }, who || "all"), h("span", { class: "now" }, now)),
       more ? h("div", { class: "more num" }, more) : null, figure);
   };
   const kind = metric.kind.replaceAll("_", " ") + (metric.unit ? ", " + metric.unit : "");

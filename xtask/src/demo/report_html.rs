@@ -4,7 +4,7 @@
 //! it came; its script builds everything from them with `textContent`. So there is one place
 //! where foreign text meets HTML: `island`.
 
-use super::facts::{Facts, phase_of, token_latency};
+use super::facts::{Facts, phase_of, start_of, token_latency};
 use super::rows::{Row, rows};
 use anyhow::{Context as _, Result};
 use otlp_receiver::Telemetry;
@@ -67,11 +67,7 @@ struct Series<'a> {
 /// # Errors
 /// If the telemetry cannot be written as JSON.
 pub fn render(telemetry: &Telemetry, facts: &Facts) -> Result<String> {
-    let start = telemetry.spans.iter().map(|span| span.start_unix_nano).min();
-    let start = start.unwrap_or_else(|| {
-        let points = telemetry.metrics.iter().flat_map(|metric| &metric.points);
-        points.map(|point| point.time_unix_nano).min().unwrap_or(0)
-    });
+    let start = start_of(telemetry);
     let indices: HashMap<_, _> =
         telemetry.spans.iter().enumerate().map(|(index, span)| (std::ptr::from_ref(span), index)).collect();
     let page = Page {
@@ -140,7 +136,8 @@ fn lane<'a>(row: &Row<'a>, indices: &HashMap<*const Span, usize>, start: u64) ->
 fn chart(metric: &Metric, start: u64) -> Chart<'_> {
     let latest = metric.latest();
     let series = metric.series().into_iter().zip(latest).filter_map(|(points, latest)| {
-        let values = points.iter().filter_map(|point| Some((since(start, point.time_unix_nano), point.value?.as_f64())));
+        let values =
+            points.iter().filter_map(|point| Some((since(start, point.time_unix_nano), point.value?.as_f64())));
         Some(Series {
             attributes: &points.first()?.attributes,
             values: values.collect(),

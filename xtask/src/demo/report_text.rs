@@ -1,6 +1,6 @@
 //! The run as text: headline facts, the span tree, the metrics as a table.
 
-use super::facts::{Facts, token_latency};
+use super::facts::{Facts, start_of, token_latency};
 use super::quantity::{attribute, bytes, count, in_unit, printable, seconds};
 use super::rows::{Row, rows};
 use otlp_receiver::Telemetry;
@@ -35,7 +35,7 @@ const MAIN_ATTRIBUTES: &[(&str, &str)] = &[
     ("llama.decode.phase", ""),
     ("llama.batch.n_tokens", "tokens"),
     ("llama.kv_cache.cells.used", "kv"),
-    ("llama.kv_cache.cells.total", "of"),
+    ("llama.kv_cache.cells.total", "cells"),
     ("llama.kv_cache.kind", ""),
     ("llama.kv_cache.size", "kv size"),
     ("gen_ai.usage.input_tokens", "in"),
@@ -63,6 +63,9 @@ const ATTRIBUTES_PER_LINE: usize = 5;
 
 /// The whole report, ending in a newline.
 pub fn render(telemetry: &Telemetry, facts: &Facts, options: Options) -> String {
+    if telemetry.spans.is_empty() && telemetry.metrics.is_empty() {
+        return "no telemetry was received\n".to_owned();
+    }
     let mut out = String::new();
     let paint = Paint(options.colour);
     headline(&mut out, telemetry, facts, paint);
@@ -130,23 +133,20 @@ fn headline(out: &mut String, telemetry: &Telemetry, facts: &Facts, paint: Paint
             facts.time_to_first_token.map(|time| format!("first token after {}", seconds(time))),
             facts.output_rate.map(|rate| paint.strong(&format!("{} tokens/s", count(rate)))),
             facts.prompt_rate.map(|rate| format!("prompt {} tokens/s", count(rate))),
-            token_latency(telemetry)
-                .map(|(p50, p99)| format!("decode p50 {}, p99 {}", seconds(p50), seconds(p99))),
+            token_latency(telemetry).map(|(p50, p99)| format!("decode p50 {}, p99 {}", seconds(p50), seconds(p99))),
         ],
     );
-    let phases: Vec<_> =
-        facts.phases.iter().map(|phase| format!("{} {}", phase.label, seconds(phase.value))).collect();
+    let phases: Vec<_> = facts.phases.iter().map(|phase| format!("{} {}", phase.label, seconds(phase.value))).collect();
     if facts.wall_time > 0.0 {
         line("time", vec![Some(format!("{} = {}", seconds(facts.wall_time), phases.join(" + ")))]);
     }
     let parts: Vec<_> =
         facts.memory.iter().map(|part| format!("{} {}", printable(&part.label), bytes(part.value))).collect();
-    line(
-        "memory",
-        vec![facts.peak_memory.map(|peak| format!("{} at its peak ({})", bytes(peak), parts.join(", ")))],
-    );
-    let errors = if facts.errors.is_empty() {
+    line("memory", vec![facts.peak_memory.map(|peak| format!("{} at its peak ({})", bytes(peak), parts.join(", ")))]);
+    let errors = if facts.error_count == 0 {
         vec![Some(paint.good("none"))]
+    } else if facts.errors.is_empty() {
+        vec![Some(paint.bad(&format!("{} counted, without spans", facts.error_count)))]
     } else {
         let failures = facts.errors.iter().map(|failure| {
             let kind = failure.error_type.as_deref().unwrap_or("error");
@@ -163,7 +163,7 @@ fn headline(out: &mut String, telemetry: &Telemetry, facts: &Facts, paint: Paint
 
 fn span_tree(out: &mut String, telemetry: &Telemetry, options: Options, paint: Paint) {
     let rows = rows(&telemetry.tree(), options.all);
-    let start = telemetry.spans.iter().map(|span| span.start_unix_nano).min().unwrap_or(0);
+    let start = start_of(telemetry);
     let labels: Vec<_> = rows.iter().map(|row| (branch(row), label(row))).collect();
     let width = labels.iter().map(|(branch, label)| columns(branch) + columns(label)).max().unwrap_or(0).max(4);
     let _ = writeln!(out, "{}", paint.faint(&format!("{:<width$}  {:>9}  {:>9}", "SPAN", "START", "DURATION")));
@@ -174,13 +174,7 @@ fn span_tree(out: &mut String, telemetry: &Telemetry, options: Options, paint: P
         let name = if failed { paint.bad(label) } else { label.clone() };
         let offset = first.start_unix_nano.saturating_sub(start) as f64 / 1e9;
         let duration = if row.spans.len() > 1 { row.spread().total } else { first.seconds() };
-        let _ = write!(
-            out,
-            "{}{name}{padding}  {:>9}  {:>9}",
-            paint.faint(branch),
-            seconds(offset),
-            seconds(duration)
-        );
+        let _ = write!(out, "{}{name}{padding}  {:>9}  {:>9}", paint.faint(branch), seconds(offset), seconds(duration));
         let mut notes = Vec::new();
         if row.spans.len() > 1 {
             let spread = row.spread();
@@ -238,9 +232,11 @@ fn metrics_table(out: &mut String, metrics: &[Metric], paint: Paint) {
         let mut name = printable(&metric.name);
         let mut unit = printable(&metric.unit);
         for series in metric.series() {
-            let Some(latest) = metric.latest().into_iter().find(|point| {
-                series.first().is_some_and(|first| first.attributes == point.attributes)
-            }) else {
+            let Some(latest) = metric
+                .latest()
+                .into_iter()
+                .find(|point| series.first().is_some_and(|first| first.attributes == point.attributes))
+            else {
                 continue;
             };
             let mut line = [
@@ -295,11 +291,18 @@ fn peak(metric: &Metric, series: &[&Point]) -> Option<f64> {
 }
 
 fn attributes_of(attributes: &Attributes) -> String {
-    let pairs = attributes.iter().map(|(name, value)| {
-        let last = name.rsplit('.').next().unwrap_or(name);
-        format!("{}={}", printable(last), attribute(name, value))
-    });
+    let pairs =
+        attributes.iter().map(|(name, value)| format!("{}={}", printable(short_name(name)), attribute(name, value)));
     pairs.collect::<Vec<_>>().join(" ")
+}
+
+/// `phase` of `llama.decode.phase`, `context` of `llama.context.id`.
+fn short_name(name: &str) -> &str {
+    let mut parts = name.rsplit('.');
+    match (parts.next(), parts.next()) {
+        (Some("name" | "type" | "id" | "kind"), Some(before)) => before,
+        (last, _) => last.unwrap_or(name),
+    }
 }
 
 #[cfg(test)]
@@ -370,6 +373,6 @@ mod tests {
 
     #[test]
     fn nothing_received_is_still_a_report() {
-        assert_eq!(text(&Telemetry::default(), Options::default()), "errors   none\n");
+        assert_eq!(text(&Telemetry::default(), Options::default()), "no telemetry was received\n");
     }
 }

@@ -70,16 +70,14 @@ fn grouped<'n, 'a>(siblings: Vec<&'n Node<'a>>, all: bool) -> Vec<Vec<&'n Node<'
     }
     let mut groups: Vec<Vec<&Node>> = Vec::new();
     for node in siblings {
-        let group = groups.iter_mut().find(|group| {
-            group.first().is_some_and(|first| kind(first.span) == kind(node.span))
-        });
+        let group =
+            groups.iter_mut().find(|group| group.first().is_some_and(|first| kind(first.span) == kind(node.span)));
         match group {
             Some(group) => group.push(node),
             None => groups.push(vec![node]),
         }
     }
-    let (folded, few): (Vec<_>, Vec<_>) =
-        groups.into_iter().partition(|group| group.len() >= FOLD_FROM);
+    let (folded, few): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.len() >= FOLD_FROM);
     let mut groups = folded;
     groups.extend(few.into_iter().flatten().map(|node| vec![node]));
     groups.sort_by_key(|group| group.first().map(|node| node.span.start_unix_nano));
@@ -107,9 +105,7 @@ mod tests {
     use super::*;
 
     fn outline(rows: &[Row]) -> Vec<String> {
-        rows.iter()
-            .map(|row| format!("{}{} ×{}", "  ".repeat(row.depth), row.spans[0].name, row.spans.len()))
-            .collect()
+        rows.iter().map(|row| format!("{}{} ×{}", "  ".repeat(row.depth), row.spans[0].name, row.spans.len())).collect()
     }
 
     #[test]

@@ -1,0 +1,133 @@
+// What a patched llama.cpp would do, in small: called by examples/scenario.rs, observed by tests/export.rs through a receiver.
+
+#include "otel.h"
+
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+enum color : int { GREEN = 7 };
+
+static void nested() {
+    LLAMA_OTEL_SPAN("llama_model_load");
+    LLAMA_OTEL_ADD_ATTRIBUTES("a.bool", true, "a.int", -3, "a.unsigned", 18446744073709551615ull, "a.double", 0.5, "a.enum", GREEN);
+    LLAMA_OTEL_ADD_ATTRIBUTES("a.literal", "text", "a.string", std::string("string"), "a.null", (const char *) nullptr);
+    {
+        LLAMA_OTEL_SPAN("llama_model_load.hparams");
+        LLAMA_OTEL_SPAN("llama_model_load.vocab"); // two in one scope
+        LLAMA_OTEL_ADD_ATTRIBUTE("inner", 1);
+    }
+    LLAMA_OTEL_ADD_ATTRIBUTE("after", std::string_view("outer again"));
+    LLAMA_OTEL_RECORD_MODEL_LOAD_TIME(0.25);
+    LLAMA_OTEL_INCREMENT_TOKENS(3);
+    LLAMA_OTEL_INCREMENT_TOKENS(4);
+    LLAMA_OTEL_RECORD_BATCH_SIZE(12);
+    LLAMA_OTEL_RECORD_TOKEN_TIME(0.004);
+    LLAMA_OTEL_RECORD_MEMORY_USAGE(1024);
+}
+
+static void errors() {
+    try {
+        LLAMA_OTEL_SPAN("llama_model_load");
+        throw std::runtime_error("not caught inside");
+    } catch (const std::exception &) {
+    }
+    {
+        LLAMA_OTEL_SPAN("llama_init_from_model");
+        LLAMA_OTEL_SET_ERROR("init_failed", "first");
+        LLAMA_OTEL_SET_ERROR("init_failed", "second");
+    }
+    for (int code : { 1, 2, -1, -2, -3 }) {
+        LLAMA_OTEL_SPAN("llama_decode");
+        LLAMA_OTEL_SET_DECODE_STATUS(code);
+    }
+    for (int status : { -2, -1, 1, 0 }) {
+        LLAMA_OTEL_SPAN("llama_encode");
+        LLAMA_OTEL_SET_GGML_STATUS(status);
+    }
+}
+
+static void levels() {
+    LLAMA_OTEL_SPAN("llama_decode");
+    {
+        LLAMA_OTEL_SPAN_AT(OP, "llama_ubatch");
+        LLAMA_OTEL_ADD_ATTRIBUTE("must.not.reach.the.outer", 1);
+    }
+    {
+        LLAMA_OTEL_SPAN_TIMED(DECODE, "llama_sample_token", LLAMA_SAMPLER_DURATION);
+        LLAMA_OTEL_SPAN_ONCE(DECODE, "llama_sample_token", LLAMA_SAMPLER_DURATION);
+    }
+    LLAMA_OTEL_SPAN_EXPORT_IF(false);
+}
+
+static void private_path() {
+    const std::string path = "/home/somebody/secret models/tiny.gguf";
+    LLAMA_OTEL_SPAN("llama_model_load");
+    LLAMA_OTEL_PRIVATE_PATH(path);
+    LLAMA_OTEL_SET_ERROR("load_failed", "failed to open " + path + ": no such file");
+}
+
+static void hostile() {
+    LLAMA_OTEL_SPAN("llama_model_load");
+    LLAMA_OTEL_ADD_ATTRIBUTE("long", std::string(10 << 20, 'x'));
+    LLAMA_OTEL_ADD_ATTRIBUTE("control", "a\nb\x1b[31m\"'</script>");
+    LLAMA_OTEL_ADD_ATTRIBUTE("invalid", std::string("\xff\xfe ok"));
+    for (int i = 0; i < 100; i++) { // more than there is room for
+        LLAMA_OTEL_ADD_ATTRIBUTE("many", i);
+    }
+}
+
+static void burst(int n) {
+    for (int i = 0; i < n; i++) {
+        LLAMA_OTEL_SPAN("llama_decode");
+        LLAMA_OTEL_ADD_ATTRIBUTES("i", i, "x", 0.5, "b", true, "s", "text");
+        LLAMA_OTEL_INCREMENT_TOKENS(1);
+    }
+}
+
+static void threads() {
+    std::vector<std::thread> all;
+    for (int i = 0; i < 8; i++) {
+        all.emplace_back([i] {
+            for (int j = 0; j < 50; j++) {
+                LLAMA_OTEL_SPAN("llama_decode");
+                LLAMA_OTEL_ADD_ATTRIBUTE("thread", i);
+                LLAMA_OTEL_SPAN("llama_ubatch");
+                LLAMA_OTEL_ADD_ATTRIBUTE("thread", i);
+            }
+        });
+    }
+    for (auto & thread : all) {
+        thread.join();
+    }
+}
+
+static void memory() {
+    int model   = 0;
+    int context = 0;
+    llama_otel_memory_held(&model,   "CPU", "model", 1000);
+    llama_otel_memory_held(&context, "CPU", "kv",    200);
+    llama_otel_memory_held(&context, "CPU", "kv",    300); // grew
+    llama_otel_memory_released(&context);
+    llama_otel_memory_released(&context);
+}
+
+// returns false if there is no such scenario
+extern "C" bool llama_otel_scenario(const char * name) {
+    llama_otel_start();
+    const std::string scenario = name;
+    if      (scenario == "nested")       { nested(); }
+    else if (scenario == "errors")       { errors(); }
+    else if (scenario == "levels")       { levels(); }
+    else if (scenario == "private_path") { private_path(); }
+    else if (scenario == "hostile")      { hostile(); }
+    else if (scenario == "burst")        { burst(200000); }
+    else if (scenario == "threads")      { threads(); }
+    else if (scenario == "memory")       { memory(); }
+    else if (scenario == "nothing")      { }
+    else                                 { return false; }
+    return true;
+}
+
+extern "C" bool llama_otel_scenario_flush(unsigned timeout_ms) { return llama_otel_flush(timeout_ms); }
+extern "C" bool llama_otel_scenario_shutdown(unsigned timeout_ms) { return llama_otel_shutdown(timeout_ms); }

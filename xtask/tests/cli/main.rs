@@ -1,0 +1,6 @@
+//! The xtask program as a user runs it, in throw-away checkouts.
+
+mod checkout;
+#[cfg(unix)]
+mod tools;
+mod vendor;
