@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -88,8 +88,13 @@ pub fn dropped() -> Vec<(&'static str, &'static str, u64)> {
     all
 }
 
-static CONSUMERS: Mutex<Vec<Consumer<u8>>> = Mutex::new(Vec::new());
-static ORPHANS: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+/// What the drain thread has of each ring.
+struct Outlet {
+    consumer: Consumer<u8>,
+    kept: Arc<Mutex<Vec<Kept>>>,
+}
+
+static OUTLETS: Mutex<Vec<Outlet>> = Mutex::new(Vec::new());
 static RING_BYTES_USED: AtomicUsize = AtomicUsize::new(0);
 
 static DRAIN_ASLEEP: AtomicBool = AtomicBool::new(false);
@@ -108,15 +113,8 @@ struct Kept {
 
 struct ThreadRing {
     producer: Option<Producer<u8>>,
-    kept: Vec<Kept>,
-}
-
-impl Drop for ThreadRing {
-    fn drop(&mut self) {
-        if !self.kept.is_empty() {
-            lock(&ORPHANS).append(&mut self.kept);
-        }
-    }
+    /// Locked only while the ring is full, by this thread and the drain thread.
+    kept: Arc<Mutex<Vec<Kept>>>,
 }
 
 thread_local! {
@@ -139,13 +137,14 @@ impl ThreadRing {
     fn new() -> Self {
         let left = ALL_RINGS_BYTES.saturating_sub(RING_BYTES_USED.load(Ordering::Relaxed));
         let bytes = (left / 4).min(RING_BYTES);
+        let kept = Arc::default();
         if bytes < MIN_RING_BYTES {
-            return ThreadRing { producer: None, kept: Vec::new() };
+            return ThreadRing { producer: None, kept };
         }
         RING_BYTES_USED.fetch_add(bytes, Ordering::Relaxed);
         let (producer, consumer) = RingBuffer::new(bytes);
-        lock(&CONSUMERS).push(consumer);
-        ThreadRing { producer: Some(producer), kept: Vec::new() }
+        lock(&OUTLETS).push(Outlet { consumer, kept: Arc::clone(&kept) });
+        ThreadRing { producer: Some(producer), kept }
     }
 
     #[inline]
@@ -153,12 +152,6 @@ impl ThreadRing {
         let Some(producer) = &mut self.producer else {
             return count_dropped(kind, Reason::ThreadLimit, 1);
         };
-        if !self.kept.is_empty() {
-            self.kept.retain_mut(|kept| {
-                kept.record[..8].copy_from_slice(&kept.value.to_ne_bytes());
-                !try_push(producer, Kind::Metric, &kept.record, &kept.strings)
-            });
-        }
         if !try_push(producer, kind, record, strings) {
             self.overflow(kind, record, strings);
         }
@@ -169,12 +162,13 @@ impl ThreadRing {
         wake_drain();
         if kind == Kind::Metric && is_counter(record) {
             let value = record_value(record);
-            if let Some(kept) = self.kept.iter_mut().find(|k| k.record[8..] == record[8..] && *k.strings == *strings) {
-                kept.value += value;
+            let mut kept = lock(&self.kept);
+            if let Some(same) = kept.iter_mut().find(|k| k.record[8..] == record[8..] && *k.strings == *strings) {
+                same.value += value;
                 return;
             }
-            if self.kept.len() < MAX_KEPT {
-                self.kept.push(Kept { record: record.into(), strings: strings.into(), value });
+            if kept.len() < MAX_KEPT {
+                kept.push(Kept { record: record.into(), strings: strings.into(), value });
                 return;
             }
         }
@@ -256,29 +250,27 @@ pub enum Record<'a> {
 pub fn drain(mut f: impl FnMut(Record, &[Attr], &[u8])) -> usize {
     let mut n = 0;
     let mut scratch: Vec<u64> = Vec::new(); // eight-byte alignment for the records
-    let mut consumers = std::mem::take(&mut *lock(&CONSUMERS));
-    consumers.retain_mut(|consumer| {
-        let abandoned = consumer.is_abandoned(); // asked first: what was pushed before is then seen below
-        while let Some((kind, record, strings)) = next_entry(consumer, &mut scratch) {
+    let mut outlets = std::mem::take(&mut *lock(&OUTLETS));
+    outlets.retain_mut(|outlet| {
+        let abandoned = outlet.consumer.is_abandoned(); // asked first: what was pushed before is then seen below
+        while let Some((kind, record, strings)) = next_entry(&mut outlet.consumer, &mut scratch) {
             n += 1;
             visit(kind, record, strings, &mut f);
         }
+        for kept in std::mem::take(&mut *lock(&outlet.kept)) {
+            n += 1;
+            let words = kept.record.chunks_exact(8).map(|word| u64::from_ne_bytes(std::array::from_fn(|i| word[i])));
+            scratch.clear();
+            scratch.extend(words);
+            scratch[0] = kept.value.to_bits();
+            visit(Kind::Metric as u32, &scratch, &kept.strings, &mut f);
+        }
         if abandoned {
-            RING_BYTES_USED.fetch_sub(consumer.buffer().capacity(), Ordering::Relaxed);
+            RING_BYTES_USED.fetch_sub(outlet.consumer.buffer().capacity(), Ordering::Relaxed);
         }
         !abandoned
     });
-    lock(&CONSUMERS).append(&mut consumers);
-
-    for mut kept in std::mem::take(&mut *lock(&ORPHANS)) {
-        kept.record[..8].copy_from_slice(&kept.value.to_ne_bytes());
-        scratch.clear();
-        scratch.resize(kept.record.len().div_ceil(8), 0);
-        // SAFETY: the buffer was just made that long.
-        unsafe { std::ptr::copy_nonoverlapping(kept.record.as_ptr(), scratch.as_mut_ptr().cast(), kept.record.len()) };
-        visit(Kind::Metric as u32, &scratch[..kept.record.len() / 8], &kept.strings, &mut f);
-        n += 1;
-    }
+    lock(&OUTLETS).append(&mut outlets);
     n
 }
 

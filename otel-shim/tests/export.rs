@@ -90,9 +90,9 @@ fn measurements_arrive_with_their_units() {
     let tokens = telemetry.metric("llama.token.count").unwrap();
     assert_eq!((tokens.unit.as_str(), tokens.total()), ("{token}", 7.0));
     let load = telemetry.metric("llama.model.load.duration").unwrap();
-    assert_eq!((load.unit.as_str(), load.count(), load.mean()), ("s", 1, Some(0.25)));
-    assert_eq!(telemetry.metric("llama.decode.batch.size").unwrap().mean(), Some(12.0));
-    assert_eq!(telemetry.metric("gen_ai.server.time_per_output_token").unwrap().mean(), Some(0.004));
+    assert_eq!((load.unit.as_str(), load.count(), load.latest()[0].mean()), ("s", 1, Some(0.25)));
+    assert_eq!(telemetry.metric("llama.decode.batch.size").unwrap().latest()[0].mean(), Some(12.0));
+    assert_eq!(telemetry.metric("gen_ai.server.time_per_output_token").unwrap().latest()[0].mean(), Some(0.004));
     let memory = telemetry.metric("llama.memory.usage").unwrap();
     assert_eq!((memory.unit.as_str(), memory.total()), ("By", 1024.0));
 }

@@ -1,6 +1,7 @@
 //! Builds the demo program against a finished llama.cpp.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -12,6 +13,7 @@ use llama_build::Telemetry;
 
 use crate::{
     build::{self, Built, Request},
+    cache::Slot,
     context::Context,
     demo,
     model::{self, Name},
@@ -27,27 +29,15 @@ struct Message {
     executable: Option<PathBuf>,
 }
 
-/// Builds `llama-otel-demo` in `target_dir`, linked with `built`, and returns its path. `telemetry` says
-/// whether the Rust backend is linked as well, which must be so if llama.cpp was built for it.
+/// Builds `llama-otel-demo`, linked with `built`, and returns its path. `telemetry` says whether the Rust
+/// backend is linked as well, which must be so if llama.cpp was built for it.
 ///
 /// # Errors
-/// cargo fails (what it printed is on standard error), or names no program.
-pub fn build_demo(
-    context: &Context,
-    tools: &Tools,
-    built: &Built,
-    telemetry: bool,
-    target_dir: &Path,
-) -> Result<PathBuf> {
+/// cargo fails (what it printed is on standard error), or names no program; the program cannot be copied.
+pub fn build_demo(context: &Context, tools: &Tools, built: &Built, telemetry: bool) -> Result<PathBuf> {
     let mut command = Command::new(cargo_program());
-    command.current_dir(&context.root).args([
-        "build",
-        "--package",
-        PACKAGE,
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    command.arg("--target-dir").arg(target_dir);
+    command.current_dir(&context.root).args(["build", "--package", PACKAGE]);
+    command.args(["--message-format", "json-render-diagnostics", "--target-dir"]).arg(context.target_dir());
     if !telemetry {
         command.args(["--no-default-features", "--features", "cpu"]);
     }
@@ -61,10 +51,25 @@ pub fn build_demo(
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let messages = text.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
-    messages
-        .filter_map(|message| message.executable)
-        .next_back()
-        .with_context(|| format!("cargo names no program of {PACKAGE}"))
+    let program = messages.filter_map(|message| message.executable).next_back();
+    let program = program.with_context(|| format!("cargo names no program of {PACKAGE}"))?;
+    keep(context, &program, if telemetry { "telemetry" } else { "pristine" })
+}
+
+/// Copies the program out of cargo's reach: the next build with other features takes its name, while a target
+/// folder for each would compile every dependency twice.
+fn keep(context: &Context, program: &Path, variant: &str) -> Result<PathBuf> {
+    let dir = context.target_dir().join("llama-otel/demo").join(variant);
+    let kept = dir.join(program.file_name().unwrap_or_default());
+    let slot = Slot::lock(&dir, &context.ui)?;
+    let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    if modified(&kept) < modified(program) {
+        slot.replace(|new| {
+            let copy = new.join(program.file_name().unwrap_or_default());
+            fs::copy(program, &copy).map(|_| ()).with_context(|| format!("cannot write {}", copy.display()))
+        })?;
+    }
+    Ok(kept)
 }
 
 /// Everything that `cargo xtask demo` runs, from an empty cache on.
@@ -74,6 +79,6 @@ pub fn build_demo(
 pub fn prepare_demo(context: &Context) -> Result<demo::Built> {
     let tools = tools::ensure(context)?;
     let built = build::ensure(context, &tools, &Request::cpu(Some(Telemetry::Rust)))?;
-    let demo_exe = build_demo(context, &tools, &built, true, &context.target_dir())?;
+    let demo_exe = build_demo(context, &tools, &built, true)?;
     Ok(demo::Built { demo_exe, default_model: model::ensure(context, Name::Tiny)? })
 }

@@ -175,10 +175,8 @@ fn demo(context: &Context, made: &mut Made) -> Result<()> {
     let (Some(tools), Some(patched), Some(pristine)) = (&made.tools, &made.patched, &made.pristine) else {
         bail!("llama.cpp was not built");
     };
-    let target = context.target_dir();
-    let with = build_demo(context, tools, patched, true, &target)?;
-    // A target folder of its own: the two would overwrite each other.
-    let without = build_demo(context, tools, pristine, false, &target.join("pristine"))?;
+    let with = build_demo(context, tools, patched, true)?;
+    let without = build_demo(context, tools, pristine, false)?;
     made.env.push(("LLAMA_OTEL_DEMO", with.into()));
     made.env.push(("LLAMA_OTEL_DEMO_PRISTINE", without.into()));
     Ok(())

@@ -4,3 +4,4 @@ mod checkout;
 #[cfg(unix)]
 mod tools;
 mod vendor;
+mod verbs;

