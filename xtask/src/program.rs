@@ -1,7 +1,8 @@
 //! Builds the demo program against a finished llama.cpp.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -13,7 +14,7 @@ use llama_build::Telemetry;
 
 use crate::{
     build::{self, Built, Request},
-    cache::Slot,
+    cache::{Slot, lock_file},
     context::Context,
     demo,
     model::{self, Name},
@@ -35,6 +36,12 @@ struct Message {
 /// # Errors
 /// cargo fails (what it printed is on standard error), or names no program; the program cannot be copied.
 pub fn build_demo(context: &Context, tools: &Tools, built: &Built, telemetry: bool) -> Result<PathBuf> {
+    let programs = context.target_dir().join("llama-otel/demo");
+    fs::create_dir_all(&programs).with_context(|| format!("cannot make the folder {}", programs.display()))?;
+    // Until it is copied: another run may build the other variant under the same name.
+    let _lock =
+        lock_file(&programs.join(".lock"), || context.ui.say("waiting for another run that builds the demo program"))
+            .with_context(|| format!("cannot lock {}", programs.display()))?;
     let mut command = Command::new(cargo_program());
     command.current_dir(&context.root).args(["build", "--package", PACKAGE]);
     command.args(["--message-format", "json-render-diagnostics", "--target-dir"]).arg(context.target_dir());
@@ -53,23 +60,29 @@ pub fn build_demo(context: &Context, tools: &Tools, built: &Built, telemetry: bo
     let messages = text.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
     let program = messages.filter_map(|message| message.executable).next_back();
     let program = program.with_context(|| format!("cargo names no program of {PACKAGE}"))?;
-    keep(context, &program, if telemetry { "telemetry" } else { "pristine" })
+    keep(context, &program, &programs.join(if telemetry { "telemetry" } else { "pristine" }))
 }
 
 /// Copies the program out of cargo's reach: the next build with other features takes its name, while a target
 /// folder for each would compile every dependency twice.
-fn keep(context: &Context, program: &Path, variant: &str) -> Result<PathBuf> {
-    let dir = context.target_dir().join("llama-otel/demo").join(variant);
+fn keep(context: &Context, program: &Path, dir: &Path) -> Result<PathBuf> {
     let kept = dir.join(program.file_name().unwrap_or_default());
-    let slot = Slot::lock(&dir, &context.ui)?;
+    let slot = Slot::lock(dir, &context.ui)?;
     let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
-    if modified(&kept) < modified(program) {
+    let built = modified(program);
+    if built.is_none() || modified(&kept) != built {
         slot.replace(|new| {
             let copy = new.join(program.file_name().unwrap_or_default());
-            fs::copy(program, &copy).map(|_| ()).with_context(|| format!("cannot write {}", copy.display()))
+            copy_with_time(program, &copy).with_context(|| format!("cannot write {}", copy.display()))
         })?;
     }
     Ok(kept)
+}
+
+fn copy_with_time(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
+    let time = fs::metadata(from)?.modified()?;
+    File::options().write(true).open(to)?.set_modified(time)
 }
 
 /// Everything that `cargo xtask demo` runs, from an empty cache on.

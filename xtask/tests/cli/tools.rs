@@ -133,14 +133,14 @@ fn missing_tools_are_installed_once() {
 #[test]
 fn what_the_machine_has_is_used() {
     let machine = Machine::new(true, "0", false);
-    machine.program("cmake", "#!/bin/sh\necho cmake version 3.18.4\n");
+    machine.program("cmake", "#!/bin/sh\necho cmake version 3.20.0\n");
     machine.program("ninja", "#!/bin/sh\necho 1.10.1\n");
     let _ = machine.doctor(&["--provision"]).output().unwrap();
     let provisioned = machine.provisioned();
     assert!(provisioned.iter().all(|name| !name.contains("cmake") && !name.contains("ninja")), "{provisioned:?}");
-    machine.program("cmake", "#!/bin/sh\necho cmake version 3.17.5\n");
+    machine.program("cmake", "#!/bin/sh\necho cmake version 3.19.8\n");
     let _ = machine.doctor(&["--provision"]).output().unwrap();
-    assert!(machine.provisioned().iter().any(|name| name.starts_with("cmake-")), "3.17 is too old");
+    assert!(machine.provisioned().iter().any(|name| name.starts_with("cmake-")), "3.19 is too old");
 }
 
 #[test]
