@@ -94,12 +94,13 @@ impl Utf8Stream {
         for chunk in self.pending.utf8_chunks() {
             text.push_str(chunk.valid());
             kept += chunk.valid().len();
-            let rest = self.pending.get(kept..).unwrap_or_default();
             let invalid = chunk.invalid();
-            if !invalid.is_empty() && !(invalid == rest && is_unfinished(rest)) {
-                text.push(char::REPLACEMENT_CHARACTER);
-                kept += invalid.len();
+            let is_last = kept + invalid.len() == self.pending.len();
+            if invalid.is_empty() || (is_last && is_unfinished(invalid)) {
+                continue;
             }
+            text.push(char::REPLACEMENT_CHARACTER);
+            kept += invalid.len();
         }
         self.pending.drain(..kept);
         text

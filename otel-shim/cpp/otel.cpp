@@ -2,7 +2,7 @@
 
 #include "otel.h"
 
-#include <cstdlib>
+#include <cstdio>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -77,6 +77,13 @@ uint64_t next_random(llama_otel_thread & t) noexcept {
     return z ? z : 1;
 }
 
+// slower than four times the mean of those before, which takes this one in
+bool is_slow(std::atomic<int64_t> & running_mean, int64_t ns) noexcept {
+    const int64_t mean = running_mean.load(std::memory_order_relaxed);
+    running_mean.store(mean == 0 ? ns : mean + (ns - mean) / 16, std::memory_order_relaxed);
+    return mean != 0 && ns > 4 * mean;
+}
+
 // "…/folder/file" → "…" + "file", so that no folder name leaves the process with an error text
 std::string without_folder(std::string_view text, std::string_view path) {
     std::string out(text);
@@ -105,8 +112,10 @@ bool llama_otel_register(const llama_otel_backend * candidate) {
 
 void llama_otel_start(void) {
 #ifdef LLAMA_OTEL_BACKEND_RUST
-    if (!backend.load()) {
-        llama_otel_register(llama_otel_backend_rust());
+    static const bool registered = llama_otel_register(llama_otel_backend_rust());
+    if (!registered && !backend.load()) {
+        static const int once = fprintf(stderr, "llama-otel: telemetry is off: the backend was built from another version of otel-backend.h\n");
+        (void) once;
     }
 #endif
     if (const llama_otel_backend * b = backend.load()) {
@@ -208,7 +217,8 @@ void llama_otel_span::end() noexcept {
         llama_otel_set_error("exception", "left by an exception");
         t.innermost = innermost;
     }
-    if (may_skip && !(data.record.flags & LLAMA_OTEL_FLAG_ERROR) && llama_otel_ctl.detail.load(std::memory_order_relaxed) < LLAMA_OTEL_DETAIL_DECODE) {
+    const bool slow = running_mean && is_slow(*running_mean, data.record.end_ns - data.record.start_ns);
+    if (may_skip && !slow && !(data.record.flags & LLAMA_OTEL_FLAG_ERROR) && llama_otel_ctl.detail.load(std::memory_order_relaxed) < LLAMA_OTEL_DETAIL_DECODE) {
         data.record.flags &= ~LLAMA_OTEL_FLAG_EXPORT;
     }
     if (!(data.record.flags & LLAMA_OTEL_FLAG_EXPORT) && data.record.metric == LLAMA_OTEL_NO_METRIC) {
@@ -302,6 +312,7 @@ namespace {
 struct context_slot {
     std::atomic<const void *> context;
     std::atomic<int64_t>      id;
+    std::atomic<int64_t>      decode_mean_ns; // of single-token batches
 };
 
 constexpr size_t N_CONTEXT_SLOTS = 256;
@@ -329,6 +340,7 @@ int64_t llama_otel_new_context_id(const void * context) noexcept {
         context_slot & slot = context_slots[(first + i) % N_CONTEXT_SLOTS];
         const void * free = nullptr;
         if (slot.context.compare_exchange_strong(free, context)) {
+            slot.decode_mean_ns.store(0, std::memory_order_relaxed);
             slot.id.store(id, std::memory_order_release);
             break;
         }
@@ -364,7 +376,10 @@ void llama_otel_batch(const void * context, int64_t n_tokens, int64_t n_outputs)
     if (llama_otel_span * span = llama_otel_current_span()) {
         span->add("llama.context.id", thread.context_id);
         span->add("llama.batch.n_tokens", n_tokens, "llama.batch.n_outputs", n_outputs, "llama.decode.phase", phase);
-        span->export_if(n_tokens > 1);
+        if (n_tokens == 1) {
+            span->export_if(false);
+            span->export_if_slow(slot ? &slot->decode_mean_ns : nullptr);
+        }
     }
 }
 

@@ -200,6 +200,9 @@ public:
 
     void export_if(bool condition) noexcept { may_skip = !condition; }
 
+    // exported all the same if it takes more than four times the mean of its like, which is kept in `running_mean` (ns)
+    void export_if_slow(std::atomic<int64_t> * running_mean) noexcept { this->running_mean = running_mean; }
+
     // error texts of this span show the file name only of this path, which must outlive the span
     void set_private_path(std::string_view path) noexcept { private_path = path; }
 
@@ -223,6 +226,7 @@ private:
     uint8_t           state    = STATE_OFF;
     bool              may_skip = false;
     bool              in_trace = false;
+    std::atomic<int64_t> * running_mean = nullptr;
     int               n_exceptions;
     llama_otel_span * outer;
     std::string_view  private_path;

@@ -49,12 +49,42 @@ impl FromStr for Exporter {
     }
 }
 
-/// Everything the environment decides, but for what the OTLP exporters read themselves (endpoint, headers, protocol, compression, time-out).
+/// How OTLP is spoken (`OTEL_EXPORTER_OTLP_PROTOCOL` and its form for one signal).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    #[default]
+    HttpProtobuf,
+    Grpc,
+}
+
+impl FromStr for Protocol {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Ok(match text.to_ascii_lowercase().as_str() {
+            "http/protobuf" => Protocol::HttpProtobuf,
+            "grpc" => Protocol::Grpc,
+            _ => return Err(()),
+        })
+    }
+}
+
+/// What decides about the OTLP exporter of one signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Otlp {
+    pub protocol: Protocol,
+    /// Longest wait for an answer (`OTEL_EXPORTER_OTLP_TIMEOUT` and its form for one signal).
+    pub timeout: Duration,
+}
+
+/// Everything the environment decides, but for what the OTLP exporters read themselves (endpoint, headers, compression).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub detail: Detail,
     pub traces: Exporter,
     pub metrics: Exporter,
+    pub traces_otlp: Otlp,
+    pub metrics_otlp: Otlp,
     /// Share of new traces that are recorded, 0 to 1.
     pub sample_ratio: f64,
     /// Longest wait before a span is exported (`OTEL_BSP_SCHEDULE_DELAY`).
@@ -99,6 +129,8 @@ impl Config {
             detail: read.named("LLAMA_OTEL_DETAIL", "off, metrics, request, decode, op", Detail::Request, "request"),
             traces: read.named("OTEL_TRACES_EXPORTER", "otlp, console, none", Exporter::default(), "otlp"),
             metrics: read.named("OTEL_METRICS_EXPORTER", "otlp, console, none", Exporter::default(), "otlp"),
+            traces_otlp: read.otlp("TRACES"),
+            metrics_otlp: read.otlp("METRICS"),
             sample_ratio: read.sample_ratio(),
             schedule_delay: read.milliseconds("OTEL_BSP_SCHEDULE_DELAY", 5_000),
             max_queue_size: read.count("OTEL_BSP_MAX_QUEUE_SIZE", 8_192),
@@ -175,6 +207,19 @@ impl Reader<'_> {
         Duration::from_millis(self.count(name, default) as u64)
     }
 
+    /// The variable of one signal, or else the one for all.
+    fn otlp(&mut self, signal: &str) -> Otlp {
+        let name = |reader: &Self, setting: &str| {
+            let own = format!("OTEL_EXPORTER_OTLP_{signal}_{setting}");
+            if reader.get(&own).is_some() { own } else { format!("OTEL_EXPORTER_OTLP_{setting}") }
+        };
+        let (protocol, timeout) = (name(self, "PROTOCOL"), name(self, "TIMEOUT"));
+        Otlp {
+            protocol: self.named(&protocol, "http/protobuf, grpc", Protocol::default(), "http/protobuf"),
+            timeout: self.milliseconds(&timeout, 10_000),
+        }
+    }
+
     fn sample_ratio(&mut self) -> f64 {
         const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
         const ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
@@ -243,6 +288,18 @@ mod tests {
         assert_eq!(config.sample_ratio, 1.0);
         assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
         assert!(config.warnings.iter().any(|w| w == "OTEL_BSP_SCHEDULE_DELAY=soon: expected a whole number above 0; using 5000"));
+    }
+
+    #[test]
+    fn a_signal_s_own_variable_wins() {
+        let config = config(&[
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "250"),
+        ])
+        .unwrap();
+        assert_eq!(config.traces_otlp, Otlp { protocol: Protocol::Grpc, timeout: Duration::from_millis(250) });
+        assert_eq!(config.metrics_otlp, Otlp { protocol: Protocol::HttpProtobuf, timeout: Duration::from_secs(10) });
     }
 
     #[test]

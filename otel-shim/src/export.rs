@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc as reply;
 use std::time::{Duration, Instant};
 
-use opentelemetry_otlp::{MetricExporter, SpanExporter};
+use opentelemetry_otlp::Protocol::HttpBinary;
+use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
@@ -14,7 +15,8 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use crate::config::{Config, Exporter};
+use crate::config::{Config, Exporter, Protocol};
+use crate::http::{Client, LastError};
 use crate::ring::{self, Kind, Reason};
 
 /// Batches that wait for one exporter; more stay with the drain thread.
@@ -130,6 +132,8 @@ impl Health {
 
 impl ExportThread {
     pub fn new() -> std::io::Result<Self> {
+        // a program that has chosen a provider of its own keeps it
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("llama-otel-export")
@@ -138,7 +142,7 @@ impl ExportThread {
         Ok(ExportThread { runtime })
     }
 
-    fn spawn<T, F>(&self, timeout: Duration, export: impl Fn(T) -> F + Send + Sync + 'static) -> Outlet<T>
+    fn spawn<T, F>(&self, timeout: Duration, last_error: LastError, export: impl Fn(T) -> F + Send + Sync + 'static) -> Outlet<T>
     where
         T: Batch,
         F: Future<Output = OTelSdkResult> + Send,
@@ -155,7 +159,7 @@ impl ExportThread {
                         let n = batch.len();
                         let start = Instant::now();
                         let result = match tokio::time::timeout(timeout, export(batch)).await {
-                            Ok(result) => result.map_err(|error| error.to_string()),
+                            Ok(result) => result.map_err(|error| last_error.take().unwrap_or_else(|| error.to_string())),
                             Err(_) => Err(format!("no answer within {timeout:?}")),
                         };
                         task_stats.exports.fetch_add(1, Ordering::Relaxed);
@@ -184,16 +188,25 @@ impl ExportThread {
                 let mut exporter = opentelemetry_stdout::SpanExporter::default();
                 exporter.set_resource(resource);
                 let exporter = Arc::new(exporter);
-                Ok(Some(self.spawn(config.span_export_timeout, move |batch| {
+                Ok(Some(self.spawn(config.span_export_timeout, LastError::default(), move |batch| {
                     let exporter = exporter.clone();
                     async move { exporter.export(batch).await }
                 })))
             }
             Exporter::Otlp => {
-                let mut exporter = SpanExporter::builder().build().map_err(|error| error.to_string())?;
+                let last_error = LastError::default();
+                let timeout = config.traces_otlp.timeout.min(config.span_export_timeout);
+                let mut exporter = match config.traces_otlp.protocol {
+                    Protocol::Grpc => SpanExporter::builder().with_tonic().build(),
+                    Protocol::HttpProtobuf => {
+                        let client = Client::new(timeout, last_error.clone())?;
+                        SpanExporter::builder().with_http().with_http_client(client).with_protocol(HttpBinary).build()
+                    }
+                }
+                .map_err(|error| error.to_string())?;
                 exporter.set_resource(resource);
                 let exporter = Arc::new(exporter);
-                Ok(Some(self.spawn(config.span_export_timeout, move |batch| {
+                Ok(Some(self.spawn(timeout, last_error, move |batch| {
                     let exporter = exporter.clone();
                     async move { exporter.export(batch).await }
                 })))
@@ -206,22 +219,35 @@ impl ExportThread {
         let _guard = self.runtime.enter();
         match config.metrics {
             Exporter::None => Ok(None),
-            Exporter::Console => Ok(Some(self.metric_outlet(config, opentelemetry_stdout::MetricExporter::default()))),
+            Exporter::Console => {
+                let exporter = opentelemetry_stdout::MetricExporter::default();
+                Ok(Some(self.metric_outlet(config.metric_export_timeout, LastError::default(), exporter)))
+            }
             Exporter::Otlp => {
-                let exporter = MetricExporter::builder().build().map_err(|error| error.to_string())?;
-                Ok(Some(self.metric_outlet(config, exporter)))
+                let last_error = LastError::default();
+                let timeout = config.metrics_otlp.timeout.min(config.metric_export_timeout);
+                let exporter = match config.metrics_otlp.protocol {
+                    Protocol::Grpc => MetricExporter::builder().with_tonic().build(),
+                    Protocol::HttpProtobuf => {
+                        let client = Client::new(timeout, last_error.clone())?;
+                        MetricExporter::builder().with_http().with_http_client(client).with_protocol(HttpBinary).build()
+                    }
+                }
+                .map_err(|error| error.to_string())?;
+                Ok(Some(self.metric_outlet(timeout, last_error, exporter)))
             }
         }
     }
 
     fn metric_outlet(
         &self,
-        config: &Config,
+        timeout: Duration,
+        last_error: LastError,
         exporter: impl PushMetricExporter,
     ) -> (Outlet<ResourceMetrics>, opentelemetry_sdk::metrics::Temporality) {
         let temporality = exporter.temporality();
         let exporter = Arc::new(exporter);
-        let outlet = self.spawn(config.metric_export_timeout, move |metrics: ResourceMetrics| {
+        let outlet = self.spawn(timeout, last_error, move |metrics: ResourceMetrics| {
             let exporter = exporter.clone();
             async move { exporter.export(&metrics).await }
         });

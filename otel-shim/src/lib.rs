@@ -10,6 +10,7 @@ pub mod config;
 
 mod abi;
 mod export;
+mod http;
 mod metric;
 mod pipeline;
 #[rustfmt::skip]

@@ -63,7 +63,9 @@ pub fn start(control: &'static Control) {
     let drain = match Drain::new(control, &config, orders.clone()) {
         Ok(drain) => drain,
         Err(why) => {
-            eprintln!("llama-otel: telemetry is off: {why}");
+            // every model load asks again; the answer is the same
+            static ONCE: std::sync::Once = std::sync::Once::new();
+            ONCE.call_once(|| eprintln!("llama-otel: telemetry is off: {why}"));
             return;
         }
     };

@@ -255,7 +255,7 @@ pub static METRICS: &[MetricDef] = &[
             "gen_ai.token.type",
         ],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "gen_ai.server.time_per_output_token",
@@ -326,7 +326,7 @@ pub static METRICS: &[MetricDef] = &[
             "gen_ai.request.model",
         ],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "ggml.op.count",
@@ -337,7 +337,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["ggml.op", "llama.device.name"],
         detail: Detail::Op,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "ggml.op.duration",
@@ -368,7 +368,7 @@ pub static METRICS: &[MetricDef] = &[
         ],
         attributes: &["ggml.op", "llama.device.name"],
         detail: Detail::Op,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "hw.gpu.memory.limit",
@@ -379,7 +379,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["hw.id", "hw.name"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "hw.gpu.memory.usage",
@@ -390,7 +390,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["hw.id", "hw.name"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.backend.init.duration",
@@ -435,7 +435,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.operation", "error.type"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.context.init.duration",
@@ -480,7 +480,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.context.id"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.decode.batch.size",
@@ -555,7 +555,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0],
         attributes: &["llama.decode.phase"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.device.busy.time",
@@ -566,7 +566,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.device.name"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.device.memory.limit",
@@ -577,7 +577,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.device.name"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.device.memory.usage",
@@ -588,7 +588,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.device.name"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.encode.duration",
@@ -667,7 +667,7 @@ pub static METRICS: &[MetricDef] = &[
         ],
         attributes: &["llama.decode.phase"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.graph.compute.nodes",
@@ -697,7 +697,7 @@ pub static METRICS: &[MetricDef] = &[
         ],
         attributes: &["llama.decode.phase"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.graph.compute.reuses",
@@ -708,7 +708,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.decode.phase"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.graph.compute.splits",
@@ -719,7 +719,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0],
         attributes: &["llama.decode.phase"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.kv_cache.cells.limit",
@@ -813,7 +813,7 @@ pub static METRICS: &[MetricDef] = &[
         ],
         attributes: &["llama.device.name", "llama.memory.kind"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.memory.allocations",
@@ -824,7 +824,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.device.name", "llama.memory.kind"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.memory.deallocation.size",
@@ -851,7 +851,7 @@ pub static METRICS: &[MetricDef] = &[
         ],
         attributes: &["llama.device.name", "llama.memory.kind"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.memory.deallocations",
@@ -862,7 +862,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.device.name", "llama.memory.kind"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.memory.usage",
@@ -918,7 +918,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.model.name"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.model.load.tensors",
@@ -1027,7 +1027,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.operation", "error.type"],
         detail: Detail::Metrics,
-        planned: false,
+        planned: true,
     },
     MetricDef {
         name: "llama.token.count",
@@ -1137,7 +1137,7 @@ pub static SPANS: &[SpanDef] = &[
             "llama.generation.decode.throughput",
             "llama.generation.finish",
         ],
-        planned: false,
+        planned: true,
     },
     SpanDef {
         name: "llama_init_from_model",
@@ -1265,7 +1265,7 @@ pub static SPANS: &[SpanDef] = &[
             "llama.sequence.id",
             "llama.state.size",
         ],
-        planned: false,
+        planned: true,
     },
     SpanDef {
         name: "llama_state_save",
@@ -1277,7 +1277,7 @@ pub static SPANS: &[SpanDef] = &[
             "llama.sequence.id",
             "llama.state.size",
         ],
-        planned: false,
+        planned: true,
     },
     SpanDef {
         name: "llama_synchronize",

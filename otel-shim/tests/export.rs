@@ -152,6 +152,45 @@ fn the_level_of_detail_decides_what_is_a_span() {
 }
 
 #[test]
+fn a_decode_that_is_slow_among_its_like_is_seen_at_detail_request() {
+    let telemetry = exported("slow", &[("LLAMA_OTEL_DETAIL", "request")]);
+    let longest = telemetry.spans_named("llama_decode").iter().map(|span| span.seconds()).fold(0.0, f64::max);
+    assert!(longest >= 0.2, "the slow one: {longest}");
+    assert!(telemetry.spans.len() < 10, "{} of 40; a busy machine may delay a few", telemetry.spans.len());
+    assert_eq!(telemetry.metric("llama.decode.batch.size").unwrap().count(), 40);
+}
+
+#[test]
+fn requests_are_compressed_if_asked_for() {
+    let receiver = Receiver::start().unwrap();
+    for (endpoint, protocol) in [(receiver.http_endpoint(), "http/protobuf"), (receiver.grpc_endpoint(), "grpc")] {
+        receiver.clear();
+        let variables =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
+        let run = run("nested", "exit", &variables);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{protocol}");
+        assert_eq!(receiver.snapshot().spans.len(), 3, "{protocol}");
+    }
+    receiver.clear();
+    let endpoint = receiver.http_endpoint();
+    run("nested", "exit", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")]);
+    let requests = receiver.requests();
+    let encodings: Vec<_> = requests.iter().map(|request| request.headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, value)| value.clone())).collect();
+    assert!(!encodings.is_empty() && encodings.iter().all(|e| e.as_deref() == Some("gzip")), "{encodings:?}");
+}
+
+#[test]
+fn an_https_receiver_without_tls_is_a_failed_export_not_a_crash() {
+    let receiver = Receiver::start().unwrap();
+    for (endpoint, protocol) in [(receiver.http_endpoint(), "http/protobuf"), (receiver.grpc_endpoint(), "grpc")] {
+        let endpoint = endpoint.replace("http://", "https://");
+        let run = run("nested", "flush", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)]);
+        assert_eq!((run.code, &run.report["delivered"]), (Some(0), &json!(false)), "{protocol}: {}", run.stderr);
+        assert!(run.stderr.contains("cannot be exported"), "{protocol}: {}", run.stderr);
+    }
+}
+
+#[test]
 fn sampling_is_by_trace() {
     assert_eq!(exported("nested", &[("OTEL_TRACES_SAMPLER", "always_off")]).spans.len(), 0);
     let half = exported("threads", &[("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.5")]);

@@ -111,7 +111,7 @@ pub enum TreeError {
     AddedFileExists { path: String },
     #[error("{path}: is listed twice among the files to add")]
     AddedTwice { path: String },
-    #[error("{path}: there is no such file to append the block of {} to", source_file.display())]
+    #[error("there is no {path} to append the block of {} to: a tree without CMake cannot be patched", source_file.display())]
     NoBlockFile { path: String, source_file: PathBuf },
     #[error("{path}:{line}: points `{first}` and `{second}` insert the same line in the same place")]
     SameLineTwice { path: String, line: usize, first: String, second: String },
@@ -128,7 +128,7 @@ impl TreeError {
             }
             TreeError::AddedTwice { .. } => "name each file to add once",
             TreeError::NoBlockFile { .. } => {
-                "this tree has another CMake layout; trees without CMake cannot be patched"
+                "take a llama.cpp from November 2024 or newer, such as that of the crate llama-cpp-sys-2 0.1.84"
             }
             TreeError::SameLineTwice { .. } => "drop one of the two points, or give it another line",
         }

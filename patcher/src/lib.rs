@@ -31,7 +31,7 @@ pub mod verdict;
 
 pub use apply::Applied;
 pub use error::{PatchError, PlanErrors, PointErrors};
-pub use plan::{AddedFile, Plan, plan};
+pub use plan::{AddedFile, Plan, contents, plan};
 pub use point::PointSet;
 pub use report::{Report, index_markdown, unified_diff};
 pub use strip::{strip_file, strip_tree};

@@ -3,9 +3,12 @@
 //! A plan is complete or absent: no point is dropped, and a first match is never taken for the only one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
 
 use crate::error::{PlanErrors, TreeError};
 use crate::locate::{self, Found};
@@ -65,6 +68,15 @@ pub struct Plan {
 /// Every problem of the tree and every point that is lost or ambiguous, all in one.
 pub fn plan(tree: &Tree, points: &PointSet, added: Vec<AddedFile>) -> Result<Plan, PlanErrors> {
     let mut tree_errors = Vec::new();
+    for block in points.blocks() {
+        if matches!(tree.contains(&block.file), Ok(false)) {
+            tree_errors.push(TreeError::NoBlockFile { path: block.file.clone(), source_file: block.source.clone() });
+        }
+    }
+    if !tree_errors.is_empty() {
+        // Not a tree of this kind: what else it lacks is not worth a word.
+        return Err(PlanErrors { tree: tree.name().to_owned(), tree_errors, verdicts: Vec::new() });
+    }
     let files = read_files(tree, points, &mut tree_errors);
     for file in files.values() {
         tree_errors.extend(already_patched(&file.path, &file.bytes));
@@ -100,9 +112,8 @@ pub fn plan(tree: &Tree, points: &PointSet, added: Vec<AddedFile>) -> Result<Pla
     }
 }
 
-/// Reads every file that a point names and the tree has, each once, on all cores.
-fn read_files(tree: &Tree, points: &PointSet, errors: &mut Vec<TreeError>) -> HashMap<String, SourceFile> {
-    // Whether functions are needed of it, by path.
+/// The files that a set of points looks at, and of each whether it needs to know the functions in it.
+fn wanted_files(points: &PointSet) -> BTreeMap<&str, bool> {
     let mut wanted: BTreeMap<&str, bool> = BTreeMap::new();
     for point in points.points() {
         for alternate in &point.at {
@@ -112,8 +123,36 @@ fn read_files(tree: &Tree, points: &PointSet, errors: &mut Vec<TreeError>) -> Ha
             *wanted.entry(&absent.file).or_default() |= absent.function.is_some();
         }
     }
+    wanted
+}
+
+/// SHA-256, in hexadecimal, over everything of a tree that its plan depends on: two trees with the same one have
+/// the same plan.
+///
+/// # Errors
+/// A file of the tree cannot be read.
+pub fn contents(tree: &Tree, points: &PointSet, added: &[AddedFile]) -> io::Result<String> {
+    let blocks = points.blocks().iter().map(|block| block.file.as_str());
+    let paths: BTreeSet<_> = wanted_files(points).into_keys().chain(blocks).collect();
+    let mut hasher = Sha256::new();
+    for path in paths {
+        if let Some(bytes) = tree.read(path)? {
+            hasher.update(path);
+            hasher.update([0]);
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(&bytes);
+        }
+    }
+    for file in added {
+        hasher.update([u8::from(tree.contains(&file.path)?)]);
+    }
+    Ok(hex::encode(hasher.finalize()))
+}
+
+/// Reads every file that a point names and the tree has, each once, on all cores.
+fn read_files(tree: &Tree, points: &PointSet, errors: &mut Vec<TreeError>) -> HashMap<String, SourceFile> {
     let mut jobs: Vec<(&str, bool, Arc<[u8]>)> = Vec::new();
-    for (path, functions) in wanted {
+    for (path, functions) in wanted_files(points) {
         match tree.read(path) {
             Ok(Some(bytes)) => jobs.push((path, functions, bytes)),
             Ok(None) => {}
@@ -182,7 +221,8 @@ fn same_line_twice(file: &SourceFile, insertions: &[Insertion]) -> Vec<TreeError
 fn add_block(tree: &Tree, block: &Block, edits: &mut BTreeMap<String, FileEdit>, errors: &mut Vec<TreeError>) {
     match tree.read(&block.file) {
         Err(error) => errors.push(TreeError::Unreadable { path: block.file.clone(), error: error.to_string() }),
-        Ok(None) => errors.push(TreeError::NoBlockFile { path: block.file.clone(), source_file: block.source.clone() }),
+        // Refused before anything else was looked at.
+        Ok(None) => {}
         Ok(Some(bytes)) => {
             if let Some(error) = already_patched(&block.file, &bytes).filter(|error| !errors.contains(error)) {
                 errors.push(error);

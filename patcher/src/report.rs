@@ -87,6 +87,9 @@ pub(crate) fn render_failures(errors: &PlanErrors) -> String {
     for verdict in errors.verdicts.iter().filter(|v| !v.outcome.is_fine()) {
         out.push_str(&render_verdict(verdict, &errors.tree));
     }
+    if errors.verdicts.is_empty() {
+        return out.trim_end().to_owned();
+    }
     let lost = errors.verdicts.iter().filter(|v| !v.outcome.is_fine()).count();
     let _ = write!(out, "no plan for {}: {lost} of {} points failed", errors.tree, errors.verdicts.len());
     out

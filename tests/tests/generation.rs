@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use llama_otel_tests::{Run, arguments, observe, prepared};
-use otlp_receiver::{Span, Telemetry};
+use otlp_receiver::Telemetry;
+use otlp_receiver::model::Span;
 use serde_json::json;
 
 fn number(span: &Span, key: &str) -> f64 {

@@ -1,5 +1,5 @@
 //! Folders that are either absent or complete: one writer at a time, filled beside their place and
-//! renamed into it. A run killed at any moment leaves at worst a sibling that the next run removes.
+//! put in its place in one step. A run killed at any moment leaves at worst a sibling that the next run removes.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -22,7 +22,8 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Waits for the right to fill `target` (saying so if it has to wait) and removes what killed runs left.
+    /// Waits for the right to fill `target` (saying so if it has to wait), mends what a killed run broke off and
+    /// removes what it left.
     ///
     /// # Errors
     /// The parent folder cannot be made or written, or its file system has no locks.
@@ -37,6 +38,7 @@ impl Slot {
             lock_file(&lock_path, || ui.say(format_args!("waiting for another run that fills {}", target.display())))
                 .with_context(|| format!("cannot lock {}", lock_path.display()))?;
         let slot = Self { target: target.to_path_buf(), parent, name, _lock: lock };
+        slot.put_back()?;
         slot.remove_leftovers();
         Ok(slot)
     }
@@ -49,7 +51,7 @@ impl Slot {
     pub fn replace<T>(&self, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
         let new = self.sibling("new");
         fs::create_dir(&new).with_context(|| format!("cannot make the folder {}", new.display()))?;
-        let filled = fill(&new).and_then(|value| self.swap_in(&new).map(|()| value));
+        let filled = fill(&new).and_then(|value| self.swap_in(&new, exchange).map(|()| value));
         if filled.is_err() {
             // The error that matters is the one of `fill`; what stays is removed by the next run.
             let _ = remove_tree(&new);
@@ -57,23 +59,41 @@ impl Slot {
         filled
     }
 
-    fn swap_in(&self, new: &Path) -> Result<()> {
-        let old = self.sibling("old");
-        let had_old = self.target.exists();
+    /// Puts `new` at the target. With `exchange` it is one step for everybody who looks; where the file system has no
+    /// such call, the target is missing for a moment, and `put_back` mends a run that is killed in it.
+    fn swap_in(&self, new: &Path, exchange: impl Fn(&Path, &Path) -> io::Result<Exchange>) -> Result<()> {
         let place = || format!("cannot put the new folder at {}", self.target.display());
-        if had_old {
-            fs::rename(&self.target, &old).with_context(place)?;
+        if fs::symlink_metadata(&self.target).is_err() {
+            return fs::rename(new, &self.target).with_context(place);
         }
-        if let Err(error) = fs::rename(new, &self.target) {
-            if had_old {
-                fs::rename(&old, &self.target).with_context(place)?;
+        let old = match exchange(new, &self.target).with_context(place)? {
+            Exchange::Done => new.to_path_buf(),
+            Exchange::NotHere => {
+                let old = self.sibling("old");
+                fs::rename(&self.target, &old).with_context(place)?;
+                if let Err(error) = fs::rename(new, &self.target) {
+                    fs::rename(&old, &self.target).with_context(place)?;
+                    return Err(error).with_context(place);
+                }
+                old
             }
-            return Err(error).with_context(place);
-        }
-        if had_old {
-            let _ = remove_tree(&old);
-        }
+        };
+        // It is done; what stays of the old one is removed by the next run.
+        let _ = remove_tree(&old);
         Ok(())
+    }
+
+    /// Puts the old folder back where a run was killed between the two renames of `swap_in`.
+    fn put_back(&self) -> Result<()> {
+        if fs::symlink_metadata(&self.target).is_ok() {
+            return Ok(());
+        }
+        let started = |path: &Path| fs::symlink_metadata(path).and_then(|old| old.modified()).ok();
+        match self.leftovers("old").into_iter().max_by_key(|path| started(path)) {
+            None => Ok(()),
+            Some(old) => fs::rename(&old, &self.target)
+                .with_context(|| format!("cannot put {} back at {}", old.display(), self.target.display())),
+        }
     }
 
     /// A name that no run, dead or alive, uses: an orphaned child of a killed run may still write to its own.
@@ -83,15 +103,44 @@ impl Slot {
     }
 
     fn remove_leftovers(&self) {
-        let prefixes = [format!(".{}.new-", self.name), format!(".{}.old-", self.name)];
-        for entry in fs::read_dir(&self.parent).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())) {
-                let _ = remove_tree(&entry.path());
-            }
+        for path in self.leftovers("new").into_iter().chain(self.leftovers("old")) {
+            let _ = remove_tree(&path);
         }
     }
+
+    /// What killed runs left beside the target.
+    fn leftovers(&self, role: &str) -> Vec<PathBuf> {
+        let prefix = format!(".{}.{role}-", self.name);
+        let entries = fs::read_dir(&self.parent).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)).map(|e| e.path()).collect()
+    }
+}
+
+/// What came of the wish to exchange two folders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exchange {
+    /// Each is where the other one was.
+    Done,
+    /// The system or this file system cannot do that.
+    NotHere,
+}
+
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn exchange(one: &Path, other: &Path) -> io::Result<Exchange> {
+    use rustix::{
+        fs::{CWD, RenameFlags, renameat_with},
+        io::Errno,
+    };
+    match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(Exchange::Done),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(Exchange::NotHere),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn exchange(_: &Path, _: &Path) -> io::Result<Exchange> {
+    Ok(Exchange::NotHere)
 }
 
 /// Opens and locks `path` exclusively; calls `waiting` first if another process holds it.
@@ -108,8 +157,18 @@ pub fn lock_file(path: &Path, waiting: impl FnOnce()) -> io::Result<File> {
     Ok(file)
 }
 
-/// Removes a folder, read-only files included.
+/// Removes a folder, read-only files and folders included.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
+    // From the outside in: what is in a folder can be listed and removed once the folder itself is opened.
+    #[cfg(unix)]
+    for entry in walkdir::WalkDir::new(path).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut permissions = entry.metadata()?.permissions();
+        if permissions.mode() & 0o700 != 0o700 {
+            permissions.set_mode(permissions.mode() | 0o700);
+            fs::set_permissions(entry.path(), permissions)?;
+        }
+    }
     // Windows refuses to delete a read-only file on older systems; elsewhere only the folder's mode counts.
     #[cfg(windows)]
     for entry in walkdir::WalkDir::new(path).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
@@ -159,6 +218,66 @@ mod tests {
         slot.replace(|new| Ok(fs::write(new.join("one"), "1")?)).unwrap();
         slot.replace(|new| Ok(fs::write(new.join("two"), "2")?)).unwrap();
         assert_eq!(names(&target), ["two"]);
+    }
+
+    #[test]
+    fn two_renames_do_where_folders_cannot_be_exchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a");
+        let slot = Slot::lock(&target, &QUIET()).unwrap();
+        for (content, before) in [("one", false), ("two", true)] {
+            assert_eq!(target.exists(), before);
+            let new = slot.sibling("new");
+            fs::create_dir(&new).unwrap();
+            fs::write(new.join(content), "").unwrap();
+            slot.swap_in(&new, |_, _| Ok(Exchange::NotHere)).unwrap();
+            assert_eq!(names(&target), [content]);
+        }
+        assert_eq!(names(dir.path()), [".a.lock", "a"]);
+    }
+
+    #[test]
+    fn a_run_killed_between_the_two_renames_is_undone_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        for (left, content) in [(".a.old-7-7", "before"), (".a.new-7-8", "half")] {
+            fs::create_dir(dir.path().join(left)).unwrap();
+            fs::write(dir.path().join(left).join(content), "").unwrap();
+        }
+        let target = dir.path().join("a");
+        let _slot = Slot::lock(&target, &QUIET()).unwrap();
+        assert_eq!(names(&target), ["before"]);
+        assert_eq!(names(dir.path()), [".a.lock", "a"]);
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    #[test]
+    fn folders_are_exchanged_in_one_step_on_this_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
+        for path in [&one, &two] {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join(path.file_name().unwrap()), "").unwrap();
+        }
+        if exchange(&one, &two).unwrap() == Exchange::NotHere {
+            eprintln!("SKIP: {} cannot exchange folders", dir.path().display());
+            return;
+        }
+        assert_eq!((names(&one), names(&two)), (vec!["two".to_owned()], vec!["one".to_owned()]));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn read_only_folders_can_be_replaced() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a");
+        fs::create_dir_all(target.join("b")).unwrap();
+        fs::write(target.join("b/old"), "").unwrap();
+        for path in [target.join("b"), target.clone()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o555)).unwrap();
+        }
+        Slot::lock(&target, &QUIET()).unwrap().replace(|new| Ok(fs::write(new.join("one"), "1")?)).unwrap();
+        assert_eq!((names(&target), names(dir.path())), (vec!["one".to_owned()], vec![".a.lock".to_owned(), "a".to_owned()]));
     }
 
     #[test]

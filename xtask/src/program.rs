@@ -43,10 +43,13 @@ pub fn build_demo(context: &Context, tools: &Tools, built: &Built, telemetry: bo
         lock_file(&programs.join(".lock"), || context.ui.say("waiting for another run that builds the demo program"))
             .with_context(|| format!("cannot lock {}", programs.display()))?;
     let mut command = Command::new(cargo_program());
-    command.current_dir(&context.root).args(["build", "--package", PACKAGE]);
+    command.current_dir(&context.root).arg("build");
     command.args(["--message-format", "json-render-diagnostics", "--target-dir"]).arg(context.target_dir());
-    if !telemetry {
-        command.args(["--no-default-features", "--features", "cpu"]);
+    if telemetry {
+        // With the features of the whole workspace, as the tests have them: what both need is compiled once.
+        command.args(["--workspace", "--bin", PACKAGE]);
+    } else {
+        command.args(["--package", PACKAGE, "--no-default-features", "--features", "cpu"]);
     }
     if context.ui.is_quiet() {
         command.arg("--quiet");

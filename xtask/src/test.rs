@@ -6,7 +6,7 @@ mod log;
 use std::{
     ffi::OsString,
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -166,9 +166,25 @@ fn run_phase(context: &Context, phase: Phase, made: &mut Made, log: &mut TestLog
         Phase::Lint => lint(context, made)?,
         Phase::Unit => test(context, made, log, &[])?,
         Phase::Demo => demo(context, made)?,
-        Phase::E2e => test(context, made, log, &["--package", "llama-otel-tests"])?,
+        Phase::E2e => test(context, made, log, &end_to_end(context)?)?,
     }
     Ok(())
+}
+
+/// What the unit phase leaves out, by target and not by package: the features are then those of the whole workspace,
+/// and what was compiled for the demo program serves here too.
+fn end_to_end(context: &Context) -> Result<Vec<String>> {
+    let mut args: Vec<String> = ["--workspace", "--bin", "llama-otel-demo"].map(str::to_owned).into();
+    for package in ["tests", "llama-otel-sys"] {
+        let folder = context.root.join(package).join("tests");
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", context.shown(&folder)))?;
+        let mut names: Vec<_> = entries
+            .filter_map(|entry| Some(Path::new(&entry.ok()?.file_name()).file_stem()?.to_str()?.to_owned()))
+            .collect();
+        names.sort();
+        args.extend(names.into_iter().flat_map(|name| ["--test".to_owned(), name]));
+    }
+    Ok(args)
 }
 
 fn demo(context: &Context, made: &mut Made) -> Result<()> {
@@ -199,10 +215,10 @@ fn lint(context: &Context, made: &Made) -> Result<()> {
     Ok(())
 }
 
-fn test(context: &Context, made: &Made, log: &mut TestLog, packages: &[&str]) -> Result<()> {
+fn test(context: &Context, made: &Made, log: &mut TestLog, targets: &[String]) -> Result<()> {
     let mut args = vec!["test", "--quiet", "--no-fail-fast"];
     args.retain(|&arg| arg != "--quiet" || context.ui.is_quiet());
-    args.extend(packages);
+    args.extend(targets.iter().map(String::as_str));
     let mut command = cargo(context, made, &args);
     command.arg("--target-dir").arg(test_target_dir(context));
     // Without it the reason of a skipped test, which counts as passed, would not be printed.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::context::Context;
 
@@ -19,6 +19,9 @@ pub struct Upstream {
     /// Pins by name.
     #[serde(rename = "pin")]
     pub pins: BTreeMap<String, Pin>,
+    /// The trees of the drift sweep, which reads them itself.
+    #[serde(default, rename = "sweep")]
+    _sweep: IgnoredAny,
 }
 
 /// One tree that may be vendored.
@@ -133,6 +136,13 @@ mod tests {
         assert!(source.needs_digest());
         let upstream = pin(r#"{ kind = "path", dir = "../fork" }"#, DIGEST).unwrap();
         assert_eq!(upstream.pin("a").unwrap().source, Source::Path { dir: "../fork".into() });
+    }
+
+    #[test]
+    fn the_sweep_is_left_to_its_reader_and_other_sections_are_refused() {
+        let pin = "default = \"a\"\n[pin.a]\nsource = { kind = \"path\", dir = \"x\" }\n";
+        assert!(Upstream::parse(&format!("{pin}[sweep]\ncompiled = []\n")).is_ok());
+        assert!(Upstream::parse(&format!("{pin}[swept]\ncompiled = []\n")).is_err());
     }
 
     #[test]

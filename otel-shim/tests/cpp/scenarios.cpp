@@ -112,6 +112,16 @@ static void memory() {
     llama_otel_memory_released(&context);
 }
 
+static void slow() {
+    int context = 0;
+    llama_otel_new_context_id(&context);
+    for (int i = 0; i < 40; i++) {
+        LLAMA_OTEL_SPAN("llama_decode");
+        LLAMA_OTEL_BATCH(&context, 1, 1);
+        std::this_thread::sleep_for(std::chrono::milliseconds(i == 30 ? 200 : 2));
+    }
+}
+
 // returns false if there is no such scenario
 extern "C" bool llama_otel_scenario(const char * name) {
     llama_otel_start();
@@ -124,6 +134,7 @@ extern "C" bool llama_otel_scenario(const char * name) {
     else if (scenario == "burst")        { burst(200000); }
     else if (scenario == "threads")      { threads(); }
     else if (scenario == "memory")       { memory(); }
+    else if (scenario == "slow")         { slow(); }
     else if (scenario == "nothing")      { }
     else                                 { return false; }
     return true;

@@ -1,0 +1,98 @@
+//! The section `[sweep]` of `upstream.toml`: every published tree, era by era.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Deserialize;
+
+/// The section.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// Names of the trees that `--syntax` and `--build` compile.
+    #[serde(default)]
+    pub compiled: Vec<String>,
+    /// Eras, newest first.
+    #[serde(default, rename = "era")]
+    pub eras: Vec<Era>,
+}
+
+/// Trees whose code has one shape.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Era {
+    /// A letter, perhaps with a number.
+    pub name: String,
+    /// What its code can be told by.
+    pub marks: String,
+    /// The era cannot be patched; the one sentence that says so must contain this.
+    pub refused: Option<String>,
+    /// Versions by crate, newest first.
+    #[serde(default)]
+    pub crates: BTreeMap<String, Vec<String>>,
+    /// Versions by Python source distribution, newest first.
+    #[serde(default)]
+    pub sdists: BTreeMap<String, Vec<String>>,
+}
+
+/// Where a listed tree is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registry {
+    /// The crates of the user's cargo; the tree is the folder `llama.cpp`.
+    Crates,
+    /// The packages of the user's pip; the tree is the folder `vendor/llama.cpp`.
+    Packages,
+}
+
+/// One tree of the list.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed<'a> {
+    /// The era that it belongs to.
+    pub era: &'a Era,
+    /// Where it comes from.
+    pub registry: Registry,
+    /// Name of the crate or distribution.
+    pub package: &'a str,
+    /// Its version.
+    pub version: &'a str,
+}
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.package, self.version)
+    }
+}
+
+impl Sweep {
+    /// Every tree: eras as listed, in an era by package, in a package as listed.
+    pub fn trees(&self) -> Vec<Listed<'_>> {
+        self.eras.iter().flat_map(Era::trees).collect()
+    }
+}
+
+impl Era {
+    fn trees(&self) -> Vec<Listed<'_>> {
+        let mut trees = Vec::new();
+        for (registry, packages) in [(Registry::Crates, &self.crates), (Registry::Packages, &self.sdists)] {
+            for (package, versions) in packages {
+                trees.extend(versions.iter().map(|version| Listed { era: self, registry, package, version }));
+            }
+        }
+        trees
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_come_in_the_order_of_the_list() {
+        let sweep: Sweep = toml::from_str(
+            "[[era]]\nname = \"B\"\nmarks = \"m\"\ncrates.x = [\"2\", \"1\"]\nsdists.y = [\"3\"]\n\
+             [[era]]\nname = \"A\"\nmarks = \"m\"\nrefused = \"too old\"\ncrates.x = [\"0\"]\n",
+        )
+        .unwrap();
+        let names: Vec<_> = sweep.trees().iter().map(|tree| format!("{tree} {}", tree.era.name)).collect();
+        assert_eq!(names, ["x-2 B", "x-1 B", "y-3 B", "x-0 A"]);
+    }
+}
