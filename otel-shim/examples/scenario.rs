@@ -10,8 +10,8 @@ use otel_shim as _;
 
 unsafe extern "C" {
     fn llama_otel_scenario(name: *const c_char) -> bool;
-    fn llama_otel_scenario_flush(timeout_ms: c_uint) -> bool;
-    fn llama_otel_scenario_shutdown(timeout_ms: c_uint) -> bool;
+    safe fn llama_otel_scenario_flush(timeout_ms: c_uint) -> bool;
+    safe fn llama_otel_scenario_shutdown(timeout_ms: c_uint) -> bool;
 }
 
 fn run(name: &str) {
@@ -29,14 +29,13 @@ fn main() {
     let active = otel_shim::is_active();
     let threads = std::fs::read_dir("/proc/self/task").map(|tasks| tasks.count()).unwrap_or(0);
     let start = Instant::now();
-    // SAFETY: both take a number only.
     let delivered = match end.as_str() {
-        "flush" => unsafe { llama_otel_scenario_flush(3000) },
-        "shutdown" => unsafe { llama_otel_scenario_shutdown(3000) },
+        "flush" => llama_otel_scenario_flush(3000),
+        "shutdown" => llama_otel_scenario_shutdown(3000),
         "twice" => {
-            let first = unsafe { llama_otel_scenario_shutdown(3000) };
+            let first = llama_otel_scenario_shutdown(3000);
             run(&name);
-            first && unsafe { llama_otel_scenario_flush(3000) }
+            first && llama_otel_scenario_flush(3000)
         }
         _ => true,
     };

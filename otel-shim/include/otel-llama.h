@@ -14,6 +14,11 @@ LLAMA_OTEL_DETECT(load_mode,        std::declval<T>().load_mode)
 LLAMA_OTEL_DETECT(n_layer_function, std::declval<T>().n_layer())
 LLAMA_OTEL_DETECT(memory_breakdown, std::declval<T>().memory_breakdown())
 LLAMA_OTEL_DETECT(ftype_name,       std::declval<T>().ftype_name())
+LLAMA_OTEL_DETECT(arch_name,        std::declval<T>().arch_name())
+LLAMA_OTEL_DETECT(n_elements,       std::declval<T>().n_elements())
+LLAMA_OTEL_DETECT(n_tokens,         std::declval<T>().n_tokens())
+LLAMA_OTEL_DETECT(get_cparams,      std::declval<T>().get_cparams())
+LLAMA_OTEL_DETECT(n_eval,           std::declval<T>().n_eval)
 
 #undef LLAMA_OTEL_DETECT
 
@@ -38,6 +43,24 @@ template <typename Params> void llama_otel_model_request(const std::string & fil
     }
 }
 
+// the architecture's name as the model file spells it
+template <typename Model, typename Loader> std::string llama_otel_arch_name(const Model & model, const Loader & loader) {
+    if constexpr (llama_otel_has_arch_name<Model>::value) {
+        return model.arch_name();
+    } else {
+        return loader.get_arch_name();
+    }
+}
+
+// tokens of the vocabulary
+template <typename Model> int64_t llama_otel_n_vocab(const Model & model) noexcept {
+    if constexpr (llama_otel_has_n_tokens<decltype(model.vocab)>::value) {
+        return model.vocab.n_tokens();
+    } else {
+        return model.hparams.n_vocab;
+    }
+}
+
 // llama_model and the llama_model_loader that filled it
 template <typename Model, typename Loader> void llama_otel_model_loaded(const Model & model, const Loader & loader) noexcept {
     if constexpr (llama_otel_has_memory_breakdown<Model>::value) {
@@ -51,9 +74,13 @@ template <typename Model, typename Loader> void llama_otel_model_loaded(const Mo
     if (!span) {
         return;
     }
-    span->add("llama.model.load.outcome", "ok", "llama.model.name", model.name, "llama.model.arch", model.arch_name());
-    span->add("llama.model.n_params", model.n_elements(), "llama.model.n_tokens", model.vocab.n_tokens());
-    span->add("llama.model.size", model.size(), "llama.model.n_tensors", loader.n_tensors);
+    span->add("llama.model.load.outcome", "ok", "llama.model.name", model.name, "llama.model.arch", llama_otel_arch_name(model, loader));
+    if constexpr (llama_otel_has_n_elements<Model>::value) {
+        span->add("llama.model.n_params", model.n_elements(), "llama.model.size", model.size());
+    } else {
+        span->add("llama.model.n_params", llama_model_n_params(&model), "llama.model.size", llama_model_size(&model));
+    }
+    span->add("llama.model.n_tokens", llama_otel_n_vocab(model), "llama.model.n_tensors", loader.n_tensors);
     span->add("llama.model.n_ctx_train", model.hparams.n_ctx_train);
     if constexpr (llama_otel_has_n_layer_function<decltype(model.hparams)>::value) {
         span->add("llama.model.n_layer", model.hparams.n_layer());
@@ -62,6 +89,14 @@ template <typename Model, typename Loader> void llama_otel_model_loaded(const Mo
     }
     if constexpr (llama_otel_has_ftype_name<Loader>::value) {
         span->add("llama.model.ftype", loader.ftype_name());
+    }
+}
+
+template <typename Context> const auto & llama_otel_cparams(const Context & context) noexcept {
+    if constexpr (llama_otel_has_get_cparams<Context>::value) {
+        return context.get_cparams();
+    } else {
+        return context.cparams;
     }
 }
 
@@ -83,12 +118,66 @@ template <typename Context> void llama_otel_context_created(const Context & cont
     if (!span) {
         return;
     }
-    const auto & cparams = context.get_cparams();
+    const auto & cparams = llama_otel_cparams(context);
     span->add("llama.context.id", id, "llama.alias", "llama_new_context_with_model");
     span->add("llama.context.n_ctx", cparams.n_ctx, "llama.context.n_batch", cparams.n_batch, "llama.context.n_ubatch", cparams.n_ubatch);
     span->add("llama.context.n_seq_max", cparams.n_seq_max, "llama.context.flash_attn", cparams.flash_attn);
     span->add("llama.context.n_threads", cparams.n_threads, "llama.context.n_threads_batch", cparams.n_threads_batch);
-    span->add("llama.kv_cache.size", kv, "llama.context.compute.size", compute);
+    // older ones do not say what they hold: no figure, rather than 0
+    if constexpr (llama_otel_has_memory_breakdown<Context>::value) {
+        span->add("llama.kv_cache.size", kv, "llama.context.compute.size", compute);
+    }
+}
+
+// a context that is about to be deleted, or an address that none has: llama_free takes a null pointer
+template <typename Context> const void * llama_otel_freed(const Context * context) noexcept {
+    static const char none = 0;
+    return context ? (const void *) context : &none;
+}
+
+// tokens that it evaluated in its life, from where llama.cpp counts them
+template <typename Context> int64_t llama_otel_tokens_evaluated(const Context * context) noexcept {
+    if (!context) {
+        return 0;
+    }
+    if constexpr (llama_otel_has_n_eval<Context>::value) {
+        return context->n_p_eval + context->n_eval;
+    } else {
+        // there 0 is given as 1; a prompt has more than one token, a single token has taken time
+        const auto perf = llama_perf_context(context);
+        return (perf.n_p_eval > 1 ? perf.n_p_eval : 0) + (perf.n_eval > 1 || perf.t_eval_ms > 0.0 ? perf.n_eval : 0);
+    }
+}
+
+// time that their evaluation took, in microseconds
+template <typename Context> int64_t llama_otel_evaluation_us(const Context * context) noexcept {
+    if (!context) {
+        return 0;
+    }
+    const auto perf = llama_perf_context(context);
+    return (int64_t) (1000.0 * (perf.t_p_eval_ms + perf.t_eval_ms));
+}
+
+// The cells of a KV cache that has one stream: a container of one, whose cells count themselves or are counted by it.
+struct llama_otel_cell_count {
+    int64_t used;
+    int64_t total;
+
+    int64_t get_used() const noexcept { return used; }
+    int64_t size() const noexcept { return total; }
+};
+
+struct llama_otel_one_cell_count {
+    llama_otel_cell_count count;
+
+    const llama_otel_cell_count * begin() const noexcept { return &count; }
+    const llama_otel_cell_count * end() const noexcept { return &count + 1; }
+};
+
+inline llama_otel_one_cell_count llama_otel_cell_counts(int64_t used, int64_t total) noexcept { return { { used, total } }; }
+
+template <typename Cells> llama_otel_one_cell_count llama_otel_one_stream(const Cells & cells) noexcept {
+    return llama_otel_cell_counts(cells.get_used(), cells.size());
 }
 
 // the cells of every stream of a KV cache

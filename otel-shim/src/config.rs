@@ -75,6 +75,8 @@ pub struct Otlp {
     pub protocol: Protocol,
     /// Longest wait for an answer (`OTEL_EXPORTER_OTLP_TIMEOUT` and its form for one signal).
     pub timeout: Duration,
+    /// Whether the endpoint is an `https://` one.
+    pub tls: bool,
 }
 
 /// Everything the environment decides, but for what the OTLP exporters read themselves (endpoint, headers, compression).
@@ -214,9 +216,11 @@ impl Reader<'_> {
             if reader.get(&own).is_some() { own } else { format!("OTEL_EXPORTER_OTLP_{setting}") }
         };
         let (protocol, timeout) = (name(self, "PROTOCOL"), name(self, "TIMEOUT"));
+        let tls = self.get(&name(self, "ENDPOINT")).is_some_and(|endpoint| endpoint.starts_with("https://"));
         Otlp {
             protocol: self.named(&protocol, "http/protobuf, grpc", Protocol::default(), "http/protobuf"),
             timeout: self.milliseconds(&timeout, 10_000),
+            tls,
         }
     }
 
@@ -296,10 +300,11 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/protobuf"),
             ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "250"),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "https://127.0.0.1:4318"),
         ])
         .unwrap();
-        assert_eq!(config.traces_otlp, Otlp { protocol: Protocol::Grpc, timeout: Duration::from_millis(250) });
-        assert_eq!(config.metrics_otlp, Otlp { protocol: Protocol::HttpProtobuf, timeout: Duration::from_secs(10) });
+        assert_eq!(config.traces_otlp, Otlp { protocol: Protocol::Grpc, timeout: Duration::from_millis(250), tls: false });
+        assert_eq!(config.metrics_otlp, Otlp { protocol: Protocol::HttpProtobuf, timeout: Duration::from_secs(10), tls: true });
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::sync::mpsc as reply;
 use std::time::{Duration, Instant};
 
 use opentelemetry_otlp::Protocol::HttpBinary;
-use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
@@ -107,6 +108,11 @@ impl Batch for ResourceMetrics {
     }
 }
 
+/// The system's certificates, which the exporter leaves out; read from disk only if TLS is spoken.
+fn with_roots<B: WithTonicConfig>(builder: B, tls: bool) -> B {
+    if tls { builder.with_tls_config(ClientTlsConfig::new().with_native_roots()) } else { builder }
+}
+
 /// The thread that the exporters run on.
 pub struct ExportThread {
     runtime: Runtime,
@@ -132,8 +138,6 @@ impl Health {
 
 impl ExportThread {
     pub fn new() -> std::io::Result<Self> {
-        // a program that has chosen a provider of its own keeps it
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("llama-otel-export")
@@ -197,9 +201,9 @@ impl ExportThread {
                 let last_error = LastError::default();
                 let timeout = config.traces_otlp.timeout.min(config.span_export_timeout);
                 let mut exporter = match config.traces_otlp.protocol {
-                    Protocol::Grpc => SpanExporter::builder().with_tonic().build(),
+                    Protocol::Grpc => with_roots(SpanExporter::builder().with_tonic(), config.traces_otlp.tls).build(),
                     Protocol::HttpProtobuf => {
-                        let client = Client::new(timeout, last_error.clone())?;
+                        let client = Client::new(timeout, config.traces_otlp.tls, last_error.clone())?;
                         SpanExporter::builder().with_http().with_http_client(client).with_protocol(HttpBinary).build()
                     }
                 }
@@ -227,9 +231,9 @@ impl ExportThread {
                 let last_error = LastError::default();
                 let timeout = config.metrics_otlp.timeout.min(config.metric_export_timeout);
                 let exporter = match config.metrics_otlp.protocol {
-                    Protocol::Grpc => MetricExporter::builder().with_tonic().build(),
+                    Protocol::Grpc => with_roots(MetricExporter::builder().with_tonic(), config.metrics_otlp.tls).build(),
                     Protocol::HttpProtobuf => {
-                        let client = Client::new(timeout, last_error.clone())?;
+                        let client = Client::new(timeout, config.metrics_otlp.tls, last_error.clone())?;
                         MetricExporter::builder().with_http().with_http_client(client).with_protocol(HttpBinary).build()
                     }
                 }

@@ -1,11 +1,19 @@
-//! The HTTP client of the OTLP exporters: reqwest, and the memory of why it last failed. The exporters themselves say
-//! "network error" and no more.
+//! The HTTP client of the OTLP exporters: hyper with rustls, and the memory of why it last failed. The exporters
+//! themselves say "network error" and no more.
+//!
+//! Not reqwest, which the exporters offer: its cargo features, unlike these, would change the client of a program that
+//! uses reqwest as well, down to a panic where no provider of TLS was chosen.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use rustls::crypto::ring as rustls_provider;
+use rustls::{ClientConfig, RootCertStore};
 
 /// Why the last request failed, with all causes; taken by whoever reports it.
 #[derive(Clone, Debug, Default)]
@@ -17,29 +25,37 @@ impl LastError {
     }
 
     fn set(&self, error: &(dyn Error + 'static)) {
-        let causes = std::iter::successors(Some(error), |error| error.source());
-        let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
     }
 }
 
 #[derive(Debug)]
 pub struct Client {
-    client: reqwest::Client,
+    client: HyperClient<HttpsConnector<HttpConnector>>,
     last_error: LastError,
 }
 
 impl Client {
     /// # Errors
-    /// What is wrong with TLS or the proxy variables on this machine, in words.
-    pub fn new(timeout: Duration, last_error: LastError) -> Result<Self, String> {
-        let client = reqwest::Client::builder().timeout(timeout).build();
-        client
-            .map(|client| Client { client, last_error: last_error.clone() })
-            .map_err(|error| {
-                last_error.set(&error);
-                last_error.take().unwrap_or_default()
-            })
+    /// The system's certificates cannot be read, in words; only for `tls`.
+    pub fn new(timeout: Duration, tls: bool, last_error: LastError) -> Result<Self, String> {
+        let provider = rustls_provider::default_provider();
+        let builder = HttpsConnectorBuilder::new();
+        let builder = if tls {
+            builder.with_provider_and_native_roots(provider).map_err(|error| format!("the system's certificates: {error}"))?
+        } else {
+            let config = ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
+            let config = config.map_err(|error| error.to_string())?.with_root_certificates(RootCertStore::empty());
+            builder.with_tls_config(config.with_no_client_auth())
+        };
+        let connector = builder.https_or_http().enable_http1().build();
+        Ok(Client { client: HyperClient::new(connector, timeout, None), last_error })
     }
 }
 

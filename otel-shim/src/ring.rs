@@ -219,12 +219,9 @@ fn copy<'a>(from: &[u8], to: &'a mut [MaybeUninit<u8>]) -> &'a mut [MaybeUninit<
 #[inline]
 fn wake_drain() {
     // a plain load first: while the drain thread works, nobody contends for this word
-    if DRAIN_ASLEEP.load(Ordering::Relaxed) && DRAIN_ASLEEP.swap(false, Ordering::AcqRel) {
-        if let Ok(thread) = DRAIN_THREAD.try_lock() {
-            if let Some(thread) = &*thread {
-                thread.unpark();
-            }
-        }
+    let asleep = DRAIN_ASLEEP.load(Ordering::Relaxed) && DRAIN_ASLEEP.swap(false, Ordering::AcqRel);
+    if let (true, Ok(Some(thread))) = (asleep, DRAIN_THREAD.try_lock().as_deref()) {
+        thread.unpark();
     }
 }
 

@@ -12,6 +12,7 @@
 //! 5. [`mod@plan`] — all points of a tree at once: every line to insert, or every reason why not.
 //! 6. [`apply`] — the plan carried out in memory, and checked: [`strip`] gives back upstream's bytes.
 //! 7. [`verdict`], [`report`], [`lock`], [`drift`] — what became of each point, in words and data, now and since last time.
+//! 8. [`mend`] — where a lost point went, for a person to judge.
 
 pub mod apply;
 mod cpp_type;
@@ -20,6 +21,7 @@ pub mod error;
 mod locate;
 pub mod lock;
 mod mask;
+pub mod mend;
 pub mod plan;
 pub mod point;
 mod preproc;

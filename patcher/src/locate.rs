@@ -260,7 +260,16 @@ fn judge(scope: &Scope<'_>, alternate: &Alternate, place: &Place) -> Result<usiz
             return Err(Refusal::CutByChain { line: file.line_of(at) });
         }
     }
-    if matching_brace(code, body.start) != Some(body.end - 1) {
+    let end = matching_brace(code, body.start);
+    let ends_alike = end == Some(body.end - 1);
+    // An `else` behind an `#ifdef` makes the parser end the function too early. Its start is not in doubt
+    // then, if what the braces say ends in a brace of its own below the function's first column.
+    let starts_for_sure = alternate.position == Position::BodyStart
+        && end.is_some_and(|end| {
+            let line = &code[file.line_start(end)..end];
+            is_blank(line) && line.len() == file.indentation(function.range.start).len()
+        });
+    if !ends_alike && !starts_for_sure {
         return Err(Refusal::Braces);
     }
     let line_start = file.line_start(place.span.start);

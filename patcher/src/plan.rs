@@ -234,7 +234,7 @@ fn add_block(tree: &Tree, block: &Block, edits: &mut BTreeMap<String, FileEdit>,
     }
 }
 
-/// Tries a point's alternates in order, then its declared absences.
+/// Looks at a point's declared absences, then tries its alternates in order.
 fn judge(point: &Point, files: &HashMap<String, SourceFile>) -> (Verdict, Vec<Found>) {
     let mut verdict = Verdict {
         id: point.id.clone(),
@@ -249,6 +249,11 @@ fn judge(point: &Point, files: &HashMap<String, SourceFile>) -> (Verdict, Vec<Fo
         tried: Vec::new(),
         source: point.source.clone(),
     };
+    if let Some(absent) = point.absent.iter().find(|absent| holds(absent, files)) {
+        verdict.outcome = Outcome::Absent;
+        verdict.reason = Some(absent.reason.clone());
+        return (verdict, Vec::new());
+    }
     for (index, alternate) in point.at.iter().enumerate() {
         let result = match files.get(&alternate.file) {
             None => Err((Why::NoFile, Vec::new())),
@@ -291,11 +296,6 @@ fn judge(point: &Point, files: &HashMap<String, SourceFile>) -> (Verdict, Vec<Fo
                 }
             }
         }
-    }
-    if let Some(absent) = point.absent.iter().find(|absent| holds(absent, files)) {
-        verdict.outcome = Outcome::Absent;
-        verdict.reason = Some(absent.reason.clone());
-        verdict.tried.clear();
     }
     (verdict, Vec::new())
 }

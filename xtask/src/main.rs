@@ -3,7 +3,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+use format::Format;
 
 mod build;
 mod cache;
@@ -11,9 +12,13 @@ mod codegen;
 mod context;
 mod demo;
 mod doctor;
+mod drift;
+mod export;
+mod format;
 mod install;
 mod model;
 mod patch;
+mod point;
 mod program;
 mod progress;
 mod python;
@@ -42,6 +47,12 @@ enum Verb {
     Vendor(vendor::Args),
     /// Derive vendor/<pin>/patched, with our lines inserted
     Patch(patch::Args),
+    /// Patch every published llama.cpp tree in memory and report each point's fate
+    Drift(drift::Args),
+    /// Write the patch of a tree as a series that git am takes
+    Export(export::Args),
+    /// Draft a point, explain what became of one, find a lost one
+    Point(point::Args),
     /// Build llama.cpp into target/llama-otel/<pin>/<backend>
     Build(build::Args),
     /// Do all of it: get, patch and build llama.cpp, run a model, and show its telemetry
@@ -54,15 +65,6 @@ enum Verb {
     Codegen(codegen::Args),
     /// Run every test, from nothing to the end-to-end tests
     Test(test::Args),
-}
-
-/// How a verb prints its result on standard output.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// One JSON document, for scripts
-    Json,
 }
 
 fn main() -> ExitCode {
@@ -81,6 +83,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         Verb::Vendor(args) => vendor::run(&context, &args),
         Verb::Patch(args) => patch::run(&context, &args),
+        Verb::Drift(args) => drift::run(&context, &args),
+        Verb::Export(args) => export::run(&context, &args),
+        Verb::Point(args) => point::run(&context, &args),
         Verb::Build(args) => build::run(&context, &args),
         Verb::Demo(args) => demo::run(&context, &args, &program::prepare_demo(&context)?),
         Verb::Model(args) => model::run(&context, &args),

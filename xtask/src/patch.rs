@@ -1,48 +1,74 @@
-//! `cargo xtask patch`: derives `vendor/<pin>/patched` from `vendor/<pin>/src`, whole or not at all, with
-//! `PATCHED.json` in it. What to insert is the `patcher` library's business; the disk is this file's.
+//! `cargo xtask patch`: derives `vendor/<pin>/patched` from `vendor/<pin>/src`, patches a fork's own checkout in its
+//! place, or takes our lines out of it again. What to insert is the `patcher` library's business; the disk is this
+//! folder's: [`source`] says what a tree carries, [`derive`] writes a patched one beside it, [`in_place`] into it.
 
 use std::{
-    collections::BTreeSet,
-    fs::{self, File},
     io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result, bail};
-use patcher::{
-    AddedFile, Applied, PatchError, Plan, PointSet, Report, Tree,
-    report::FileReport,
-    tree::{digest_without, sha256},
-    unified_diff,
-};
+use patcher::{AddedFile, Applied, PatchError, Plan, PlanErrors, PointSet, Report, tree::digest_without, unified_diff};
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::{Format, cache::Slot, context::Context, vendor};
+use crate::{Format, context::Context, vendor};
 
-/// What a patched tree says of itself.
-pub const STAMP: &str = "PATCHED.json";
+pub mod derive;
+mod git;
+mod in_place;
+mod inputs;
+pub mod source;
+pub mod stamp;
+
+pub use self::inputs::{added_files, load_points};
+use self::{
+    derive::is_not_source,
+    in_place::Changes,
+    source::{Refused, Source},
+    stamp::{STAMP, Stamp},
+};
+
+/// Exit code where a point has no place, or too many.
+pub const NO_PLAN: u8 = 3;
+/// Exit code of `--check` where something would be written.
+pub const DIFFERS: u8 = 4;
+/// Exit code where the tree is not ours to patch: someone else's lines or folder in it, or uncommitted changes.
+pub const REFUSED: u8 = 5;
+
+/// The exit codes, as `--help` shows them.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done (with --check: the tree is what it should be; with --dry-run: a plan exists)
+  1  something could not be read or written
+  2  wrong usage
+  3  no plan: a point has no place in this tree, or more than it declares; every one is printed
+  4  with --check: the tree is not what would be written
+  5  the tree is left as it is: someone else's LLAMA_OTEL_ lines or common/otel/ in it, or uncommitted changes";
 
 /// Command line of the verb.
 #[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("target").args(["out", "dry_run"]).multiple(true)))]
-#[command(after_help = "\
-Exit codes:
-  0  the patched tree is in place (with --check: it is what it should be; with --dry-run: a plan exists)
-  1  no plan, every reason is printed; or the tree is not what it should be, or something could not be read or written
-  2  wrong usage")]
+#[command(group(clap::ArgGroup::new("target").args(["out", "dry_run", "in_place", "revert"]).multiple(true)))]
+#[command(after_help = EXIT_CODES)]
 pub struct Args {
     /// Name in upstream.toml or of a folder that was vendored with --from
     #[arg(conflicts_with = "from")]
     pin: Option<String>,
-    /// Patch this llama.cpp tree instead of a vendored one; it is only read
+    /// Patch this llama.cpp tree instead of a vendored one; it is only read, unless --in-place or --revert says otherwise
     #[arg(long, visible_alias = "tree", value_name = "DIR", requires = "target")]
     from: Option<PathBuf>,
     /// Where the patched tree goes [default: vendor/<pin>/patched]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Patch the tree of --from where it is, such as your fork's checkout
+    #[arg(long, requires = "from", conflicts_with_all = ["out", "dry_run"])]
+    in_place: bool,
+    /// Take our lines and files out of the tree of --from, byte for byte
+    #[arg(long, requires = "from", conflicts_with_all = ["out", "dry_run", "check", "in_place"])]
+    revert: bool,
+    /// With --in-place or --revert: also if git has uncommitted changes, or lines and files of someone else get lost
+    #[arg(long, requires = "from")]
+    force: bool,
     /// Print the difference and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -54,27 +80,6 @@ pub struct Args {
     format: Format,
 }
 
-/// What `PATCHED.json` holds.
-#[derive(Debug, Clone, Serialize)]
-struct Stamp<'a> {
-    /// This program and its version.
-    tool: &'a str,
-    /// Name of the tree.
-    pin: &'a str,
-    /// Digest of the pristine tree.
-    source_sha256: &'a str,
-    /// Hash of the point set.
-    points_sha256: &'a str,
-    /// Hash of the files that patching adds.
-    added_sha256: String,
-    /// Digest of the patched tree without this file.
-    sha256: Option<String>,
-    /// Every changed or added file before and after.
-    files: &'a [FileReport],
-    /// A verdict for each point.
-    points: &'a [patcher::verdict::Verdict],
-}
-
 /// What `--format json` prints.
 #[derive(Serialize)]
 struct Output<'a> {
@@ -84,12 +89,28 @@ struct Output<'a> {
     path: Option<&'a Path>,
 }
 
+/// What `--revert --format json` prints.
+#[derive(Serialize)]
+struct Reverted<'a> {
+    tree: &'a str,
+    ok: bool,
+    restored: Vec<&'a str>,
+    removed: Vec<&'a str>,
+    path: &'a Path,
+}
+
 /// A pristine tree and what its patched tree is to be.
-struct Job {
-    name: String,
-    source: PathBuf,
-    source_sha256: String,
-    target: PathBuf,
+pub struct Job {
+    /// What messages and the stamp call it.
+    pub name: String,
+    /// Folder of the pristine tree.
+    pub source: PathBuf,
+    /// Its digest.
+    pub source_sha256: String,
+    /// Folder of the patched tree.
+    pub target: PathBuf,
+    /// The pristine tree, where it first had to be made out of a patched one.
+    pub _scratch: Option<tempfile::TempDir>,
 }
 
 /// Runs the verb.
@@ -97,40 +118,28 @@ struct Job {
 /// # Errors
 /// The tree, the points or the files to add cannot be read; the patched tree cannot be written.
 pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
-    let job = job(context, args)?;
-    let points = load_points(context)?;
-    let tree = open(&job)?;
-    let (plan, applied) = match patcher::patch(&tree, &points, added_files(context)?) {
-        Ok(made) => made,
-        Err(PatchError::Plan(errors)) => {
-            if args.format == Format::Json {
-                print_json(&Report::of_errors(&errors), None)?;
-            }
-            eprintln!("{errors}");
-            return Ok(ExitCode::FAILURE);
-        }
-        Err(error) => return Err(error.into()),
+    let done = if args.revert {
+        revert(context, args)
+    } else if args.in_place {
+        patch_in_place(context, args)
+    } else {
+        patch(context, args)
     };
-    let report = Report::of_plan(&plan, &applied);
-    let stamp = stamp(&job, &points, &plan, &report);
-    if args.dry_run {
-        match args.format {
-            Format::Text => print!("{}", unified_diff(&tree, &applied, wants_colour())?),
-            Format::Json => print_json(&report, None)?,
-        }
-        context.ui.say(summary(&plan));
-        return Ok(ExitCode::SUCCESS);
-    }
-    if args.check {
-        return check(context, args, &job, &report, &stamp);
-    }
-    write(context, &job, &applied, stamp)?;
-    match args.format {
-        Format::Text => println!("{}", job.target.display()),
-        Format::Json => print_json(&report, Some(&job.target))?,
-    }
-    context.ui.say(summary(&plan));
-    Ok(ExitCode::SUCCESS)
+    settle(done, args.format)
+}
+
+/// Turns the two failures that have exit codes of their own into them, said in the form that was asked for.
+///
+/// # Errors
+/// Any other.
+pub fn settle(done: Result<ExitCode>, format: Format) -> Result<ExitCode> {
+    done.or_else(|error| match error.downcast::<Refused>() {
+        Ok(refused) => refuse(&refused, format),
+        Err(error) => match error.downcast::<PlanErrors>() {
+            Ok(errors) => no_plan(&errors, format),
+            Err(error) => Err(error),
+        },
+    })
 }
 
 /// Makes sure that a pin (the default one if `None`) is vendored and patched, and says where its patched tree is.
@@ -138,225 +147,228 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
 /// # Errors
 /// Those of [`vendor::ensure`]; a point without a place, all of them in one; a tree that cannot be written.
 pub fn ensure(context: &Context, pin: Option<&str>) -> Result<PathBuf> {
-    let job = pinned(context, pin, None)?;
     let points = load_points(context)?;
-    let (plan, applied) = patcher::patch(&open(&job)?, &points, added_files(context)?)?;
+    let vendored = vendor::ensure(context, pin)?;
+    let source = source::examine(&context.vendor_src(&vendored.pin), &vendored.pin, &points, false)?;
+    let target = context.vendor_dir(&vendored.pin).join("patched");
+    let (plan, applied) = plan(&source, &points, added_files(context)?)?;
     let report = Report::of_plan(&plan, &applied);
-    write(context, &job, &applied, stamp(&job, &points, &plan, &report))?;
+    let job = job(&source, Some(vendored.sha256), target)?;
+    derive::write(context, &job, &applied, Stamp::new(&job.name, Some(&job.source_sha256), &points, &plan, &report))?;
     Ok(job.target)
 }
 
-fn job(context: &Context, args: &Args) -> Result<Job> {
-    let Some(from) = &args.from else {
-        return pinned(context, args.pin.as_deref(), args.out.as_deref());
+/// A plan for the tree, carried out in memory and checked.
+///
+/// # Errors
+/// [`PlanErrors`] where a point has no place.
+pub fn plan(source: &Source, points: &PointSet, added: Vec<AddedFile>) -> Result<(Plan, Applied)> {
+    patcher::patch(&source.tree, points, added).map_err(|error| match error {
+        PatchError::Plan(errors) => errors.into(),
+        other => other.into(),
+    })
+}
+
+/// A tree beside the pristine one.
+fn patch(context: &Context, args: &Args) -> Result<ExitCode> {
+    let points = load_points(context)?;
+    let (source, sha256, target) = match &args.from {
+        None => {
+            let vendored = vendor::ensure(context, args.pin.as_deref())?;
+            let target = match &args.out {
+                Some(out) => std::path::absolute(out)?,
+                None => context.vendor_dir(&vendored.pin).join("patched"),
+            };
+            let root = context.vendor_src(&vendored.pin);
+            (source::examine(&root, &vendored.pin, &points, false)?, Some(vendored.sha256), target)
+        }
+        Some(from) => {
+            let source = examine(from, &points, args.force)?;
+            // A dry run writes nowhere.
+            let target = std::path::absolute(args.out.as_deref().unwrap_or(Path::new(".")))?;
+            check_apart(args, &source, &target)?;
+            (source, None, target)
+        }
     };
-    let source = from.canonicalize().with_context(|| format!("there is no folder {}", from.display()))?;
-    let name = source.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let source_sha256 =
-        digest_without(&source, is_not_source).with_context(|| format!("cannot read {}", source.display()))?;
-    // A dry run writes nowhere.
-    let target = std::path::absolute(args.out.as_deref().unwrap_or(Path::new(".")))?;
-    if args.out.is_some() && (target.starts_with(&source) || source.starts_with(&target)) {
+    let (plan, applied) = plan(&source, &points, added_files(context)?)?;
+    let report = Report::of_plan(&plan, &applied);
+    if args.dry_run {
+        match args.format {
+            Format::Text => print!("{}", unified_diff(&source.tree, &applied, wants_colour())?),
+            Format::Json => print_json(&report, None)?,
+        }
+        context.ui.say(summary(&plan));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let job = job(&source, sha256, target)?;
+    let stamp = Stamp::new(&job.name, Some(&job.source_sha256), &points, &plan, &report);
+    if args.check {
+        let difference = stamp.difference(&job.target)?.map(str::to_owned);
+        return checked(context, args, &job.target, &report, difference);
+    }
+    derive::write(context, &job, &applied, stamp)?;
+    done(context, args, &job.target, &report, &plan)
+}
+
+fn patch_in_place(context: &Context, args: &Args) -> Result<ExitCode> {
+    let points = load_points(context)?;
+    let root = from(args)?;
+    let _lock = (!args.check).then(|| in_place::lock(context, &root)).transpose()?;
+    let source = examine(&root, &points, args.force)?;
+    if !args.check && !args.force {
+        in_place::check_clean(&source)?;
+    }
+    let (plan, applied) = plan(&source, &points, added_files(context)?)?;
+    let report = Report::of_plan(&plan, &applied);
+    let changes = Changes::to_patched(&source, &applied)?;
+    let is_finished = source.known.as_ref().is_some_and(|known| known.is_finished);
+    if args.check {
+        let difference = match changes.write.keys().chain(&changes.remove).next() {
+            Some(path) if is_finished || source.is_pristine() => Some(format!("{path} differs")),
+            None if is_finished => None,
+            None if source.is_pristine() => Some(format!("it has no {STAMP}")),
+            _ => Some("a run that patched it was broken off".to_owned()),
+        };
+        return checked(context, args, &root, &report, difference);
+    }
+    if changes.is_empty() && is_finished {
+        in_place::remove_staged(&source)?;
+        context.ui.say(format_args!("{}: up to date", root.display()));
+    } else {
+        in_place::patch(&source, changes, &Stamp::new(&source.name, None, &points, &plan, &report))?;
+    }
+    done(context, args, &root, &report, &plan)
+}
+
+fn revert(context: &Context, args: &Args) -> Result<ExitCode> {
+    let points = load_points(context)?;
+    let root = from(args)?;
+    let _lock = in_place::lock(context, &root)?;
+    let source = examine(&root, &points, args.force)?;
+    if source.is_pristine() {
+        in_place::remove_staged(&source)?;
+        context.ui.say(format_args!("{}: carries none of our lines", root.display()));
+    } else {
+        for (path, bytes) in &source.stripped {
+            let before = source.known.as_ref().and_then(|known| known.files.get(path)?.before.clone());
+            if before.is_some_and(|before| before != patcher::tree::sha256(bytes)) {
+                context.ui.say(format_args!("{path}: has been edited since it was patched; your changes stay"));
+            }
+        }
+        in_place::revert(&source, Changes::to_pristine(&source))?;
+    }
+    match args.format {
+        Format::Text => println!("{}", root.display()),
+        Format::Json => {
+            let reverted = Reverted {
+                tree: &source.name,
+                ok: true,
+                restored: source.stripped.keys().map(String::as_str).collect(),
+                removed: source.added.iter().map(String::as_str).collect(),
+                path: &root,
+            };
+            println!("{}", serde_json::to_string_pretty(&reverted)?);
+        }
+    }
+    context.ui.say(format_args!("{} files restored, {} removed", source.stripped.len(), source.added.len()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn from(args: &Args) -> Result<PathBuf> {
+    let from = args.from.as_deref().unwrap_or(Path::new("."));
+    from.canonicalize().with_context(|| format!("there is no folder {}", from.display()))
+}
+
+/// Looks at a folder that the command line names.
+///
+/// # Errors
+/// [`Refused`], or there is no such folder.
+pub fn examine(from: &Path, points: &PointSet, force: bool) -> Result<Source> {
+    let root = from.canonicalize().with_context(|| format!("there is no folder {}", from.display()))?;
+    let name = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    source::examine(&root, &name, points, force)
+}
+
+fn check_apart(args: &Args, source: &Source, target: &Path) -> Result<()> {
+    if args.out.is_some() && (target.starts_with(&source.root) || source.root.starts_with(target)) {
         bail!(
-            "--out {} and --from {} lie inside each other\nhelp: name a folder beside the tree",
+            "--out {} and --from {} lie inside each other\nhelp: name a folder beside the tree, or patch it with --in-place",
             target.display(),
-            source.display()
+            source.root.display()
         );
     }
-    Ok(Job { name, source, source_sha256, target })
+    Ok(())
 }
 
-fn pinned(context: &Context, pin: Option<&str>, out: Option<&Path>) -> Result<Job> {
-    let vendored = vendor::ensure(context, pin)?;
-    let target = match out {
-        Some(out) => std::path::absolute(out)?,
-        None => context.vendor_dir(&vendored.pin).join("patched"),
-    };
-    let source = context.vendor_src(&vendored.pin);
-    Ok(Job { source, source_sha256: vendored.sha256, name: vendored.pin, target })
-}
-
-fn open(job: &Job) -> Result<Tree> {
-    Tree::open(&job.source, &job.name).with_context(|| format!("cannot read the tree {}", job.source.display()))
-}
-
-fn load_points(context: &Context) -> Result<PointSet> {
-    Ok(PointSet::load_dir(&context.root.join("patcher/points"))?)
-}
-
-/// The files that become `common/otel/`: headers, the runtime, and their CMake file.
-fn added_files(context: &Context) -> Result<Vec<AddedFile>> {
-    let shim = context.root.join("otel-shim");
-    let include = shim.join("include");
-    let mut sources = vec![shim.join("cpp/otel.cpp"), shim.join("cmake/CMakeLists.txt")];
-    for entry in fs::read_dir(&include).with_context(|| format!("cannot read {}", include.display()))? {
-        let path = entry.with_context(|| format!("cannot read {}", include.display()))?.path();
-        if path.extension().is_some_and(|extension| extension == "h") {
-            sources.push(path);
-        }
+/// What is to be derived from a tree; `sha256` is its digest where that is known already.
+fn job(source: &Source, sha256: Option<String>, target: PathBuf) -> Result<Job> {
+    let name = source.name.clone();
+    if source.is_pristine() {
+        let sha256 = sha256.map_or_else(|| digest_without(&source.root, is_not_source), Ok);
+        let source_sha256 = sha256.with_context(|| format!("cannot read {}", source.root.display()))?;
+        return Ok(Job { name, source: source.root.clone(), source_sha256, target, _scratch: None });
     }
-    let read = |path: PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(AddedFile { path: format!("common/otel/{name}"), bytes })
-    };
-    let mut added = sources.into_iter().map(read).collect::<Result<Vec<_>>>()?;
-    added.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(added)
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    source.write_pristine(scratch.path())?;
+    let source_sha256 = digest_without(scratch.path(), |_| false).context("cannot read a temporary folder")?;
+    Ok(Job { name, source: scratch.path().to_path_buf(), source_sha256, target, _scratch: Some(scratch) })
 }
 
-fn stamp<'a>(job: &'a Job, points: &'a PointSet, plan: &'a Plan, report: &'a Report) -> Stamp<'a> {
-    let added: Vec<_> = plan.added.iter().map(|file| format!("{} {}\n", sha256(&file.bytes), file.path)).collect();
-    Stamp {
-        tool: concat!("llama-otel ", env!("CARGO_PKG_VERSION")),
-        pin: &job.name,
-        source_sha256: &job.source_sha256,
-        points_sha256: points.hash(),
-        added_sha256: sha256(added.concat().as_bytes()),
-        sha256: None,
-        files: &report.files,
-        points: &report.points,
-    }
-}
-
-/// Why the tree on disk is not the one that `stamp` describes; `None` if it is.
-fn difference(target: &Path, stamp: &Stamp<'_>) -> Result<Option<&'static str>> {
-    let Some(mut known) = read_stamp(target) else {
-        return Ok(Some("there is no patched tree"));
-    };
-    let digest = known.as_object_mut().and_then(|object| object.insert("sha256".to_owned(), Value::Null));
-    let wanted = serde_json::to_value(stamp)?;
-    for (key, what) in [
-        ("tool", "another version of this program made it"),
-        ("pin", "it was made from another pin"),
-        ("source_sha256", "it was made from another upstream tree"),
-        ("points_sha256", "the points have changed since"),
-        ("added_sha256", "the files of otel-shim that are copied into it have changed since"),
-    ] {
-        if known.get(key) != wanted.get(key) {
-            return Ok(Some(what));
-        }
-    }
-    if known != wanted {
-        return Ok(Some("the same points give other lines today"));
-    }
-    let found =
-        digest_without(target, |path| path == STAMP).with_context(|| format!("cannot read {}", target.display()))?;
-    Ok((digest != Some(Value::String(found))).then_some("its files were changed by hand or by a build"))
-}
-
-fn read_stamp(target: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs::read(target.join(STAMP)).ok()?).ok()
-}
-
-fn check(context: &Context, args: &Args, job: &Job, report: &Report, stamp: &Stamp<'_>) -> Result<ExitCode> {
-    let difference = difference(&job.target, stamp)?;
+fn checked(
+    context: &Context,
+    args: &Args,
+    target: &Path,
+    report: &Report,
+    difference: Option<String>,
+) -> Result<ExitCode> {
     if args.format == Format::Json {
-        print_json(report, Some(&job.target))?;
+        print_json(report, Some(target))?;
     }
     match difference {
         None => {
-            context.ui.say(format_args!("{}: is what it should be", context.shown(&job.target)));
+            context.ui.say(format_args!("{}: is what it should be", context.shown(target)));
             Ok(ExitCode::SUCCESS)
         }
         Some(difference) => {
             eprintln!(
                 "error: {} is not what `cargo xtask patch` would write: {difference}\nhelp: run the same command without --check",
-                context.shown(&job.target)
+                context.shown(target)
             );
-            Ok(ExitCode::FAILURE)
+            Ok(ExitCode::from(DIFFERS))
         }
     }
 }
 
-/// Brings the target to what the plan says: not at all if it is that already, else as a whole.
-fn write(context: &Context, job: &Job, applied: &Applied, mut stamp: Stamp<'_>) -> Result<()> {
-    let slot = Slot::lock(&job.target, &context.ui)?;
-    let Some(difference) = difference(&job.target, &stamp)? else {
-        context.ui.say(format_args!("{}: up to date", context.shown(&job.target)));
-        return Ok(());
-    };
-    let exists = job.target.exists();
-    if exists && !job.target.join(STAMP).is_file() && fs::read_dir(&job.target)?.next().is_some() {
-        bail!(
-            "{} is a folder that this program did not make\nhelp: name an empty or a new one with --out",
-            job.target.display()
-        );
+fn done(context: &Context, args: &Args, target: &Path, report: &Report, plan: &Plan) -> Result<ExitCode> {
+    match args.format {
+        Format::Text => println!("{}", target.display()),
+        Format::Json => print_json(report, Some(target))?,
     }
-    if exists {
-        context.ui.say(format_args!("{}: {difference}", context.shown(&job.target)));
-    }
-    slot.replace(|new| {
-        derive(job, applied, new)?;
-        let digest = digest_without(new, |_| false).with_context(|| format!("cannot read {}", new.display()))?;
-        stamp.sha256 = Some(digest);
-        let path = new.join(STAMP);
-        fs::write(&path, serde_json::to_vec_pretty(&stamp)?).with_context(|| format!("cannot write {}", path.display()))
-    })
+    context.ui.say(summary(plan));
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Fills `new` with the patched tree. A file that equals the present one keeps its time, so that a build
-/// afterwards compiles what changed and nothing else; one that differs from it is new, even where upstream's is old.
-fn derive(job: &Job, applied: &Applied, new: &Path) -> Result<()> {
-    let now = SystemTime::now();
-    let has_present = job.target.join(STAMP).is_file();
-    let listed = Tree::open(&job.source, &job.name).and_then(|tree| tree.paths());
-    let listed = listed.with_context(|| format!("cannot read {}", job.source.display()))?;
-    let paths: BTreeSet<_> = listed.into_iter().filter(|path| !is_not_source(path)).map(PathBuf::from).collect();
-    for path in paths.iter().chain(applied.files.keys().filter(|path| !paths.contains(*path))) {
-        let (from, to, present) = (job.source.join(path), new.join(path), job.target.join(path));
-        let failed = || format!("cannot write {}", to.display());
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent).with_context(failed)?;
-        }
-        let patched = applied.files.get(path);
-        let is_same = has_present
-            && match patched {
-                Some(bytes) => has_content(&present, bytes),
-                None => {
-                    has_content(&present, &fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?)
-                }
-            };
-        match patched {
-            Some(bytes) => fs::write(&to, bytes).with_context(failed)?,
-            // A copy, never a link: a pristine file must not be reachable through a path that tools write to.
-            None => fs::copy(&from, &to).and_then(|_| make_writable(&to)).with_context(failed)?,
-        }
-        let modified = match (is_same, patched) {
-            (true, _) => modified(&present),
-            (false, None) if !has_present => modified(&from),
-            _ => Ok(now),
+fn refuse(refused: &Refused, format: Format) -> Result<ExitCode> {
+    if format == Format::Json {
+        let report = Report {
+            tree: refused.tree.clone(),
+            ok: false,
+            errors: refused.reasons.clone(),
+            points: Vec::new(),
+            files: Vec::new(),
         };
-        let file = File::options().write(true).open(&to).with_context(failed)?;
-        file.set_modified(modified.with_context(failed)?).with_context(failed)?;
+        print_json(&report, None)?;
     }
-    Ok(())
+    eprintln!("error: {refused}");
+    Ok(ExitCode::from(REFUSED))
 }
 
-/// Git's own folder, or the file that stands for it in a worktree, is no part of a tree.
-fn is_not_source(path: &str) -> bool {
-    path == ".git" || path.starts_with(".git/")
-}
-
-fn has_content(path: &Path, bytes: &[u8]) -> bool {
-    fs::read(path).is_ok_and(|present| present == bytes)
-}
-
-fn modified(path: &Path) -> io::Result<SystemTime> {
-    fs::metadata(path)?.modified()
-}
-
-fn make_writable(path: &Path) -> io::Result<()> {
-    let mut permissions = fs::metadata(path)?.permissions();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        permissions.set_mode(permissions.mode() | 0o200);
+fn no_plan(errors: &PlanErrors, format: Format) -> Result<ExitCode> {
+    if format == Format::Json {
+        print_json(&Report::of_errors(errors), None)?;
     }
-    #[cfg(not(unix))]
-    #[expect(clippy::permissions_set_readonly_false, reason = "no mode bits there")]
-    permissions.set_readonly(false);
-    fs::set_permissions(path, permissions)
+    eprintln!("{errors}");
+    Ok(ExitCode::from(NO_PLAN))
 }
 
 fn print_json(report: &Report, path: Option<&Path>) -> Result<()> {
@@ -378,69 +390,4 @@ fn summary(plan: &Plan) -> String {
 /// Colour for a terminal, unless the user wants none.
 fn wants_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{collections::BTreeMap, time::Duration};
-
-    use super::*;
-
-    fn job(dir: &Path) -> Job {
-        let (source, target) = (dir.join("src"), dir.join("patched"));
-        fs::create_dir_all(source.join("a")).unwrap();
-        for (name, text) in [("a/one.cpp", "1"), ("two.cpp", "2"), ("three.cpp", "3")] {
-            let path = source.join(name);
-            fs::write(&path, text).unwrap();
-            let old = SystemTime::now() - Duration::from_secs(1000);
-            File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
-            let mut permissions = fs::metadata(&path).unwrap().permissions();
-            permissions.set_readonly(true);
-            fs::set_permissions(&path, permissions).unwrap();
-        }
-        Job { name: "t".to_owned(), source, source_sha256: String::new(), target }
-    }
-
-    fn applied(files: &[(&str, &str)]) -> Applied {
-        let files = files.iter().map(|(path, text)| (PathBuf::from(path), text.as_bytes().to_vec()));
-        Applied { files: files.collect::<BTreeMap<_, _>>() }
-    }
-
-    fn derive_into_target(job: &Job, applied: &Applied) {
-        let new = job.target.with_extension("new");
-        fs::create_dir(&new).unwrap();
-        derive(job, applied, &new).unwrap();
-        fs::write(new.join(STAMP), "{}").unwrap();
-        let _ = fs::remove_dir_all(&job.target);
-        fs::rename(&new, &job.target).unwrap();
-    }
-
-    #[test]
-    fn only_files_that_change_get_a_new_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let job = job(dir.path());
-        derive_into_target(&job, &applied(&[("a/one.cpp", "x1"), ("two.cpp", "x2"), ("common/otel/otel.h", "h")]));
-        let time = |name: &str| modified(&job.target.join(name)).unwrap();
-        assert_eq!(time("three.cpp"), modified(&job.source.join("three.cpp")).unwrap());
-        let names = ["a/one.cpp", "two.cpp", "three.cpp", "common/otel/otel.h"];
-        let before = names.map(time);
-        std::thread::sleep(Duration::from_millis(20));
-
-        // One point changes, another one goes: its file is upstream's again, and still newer than what was built from it.
-        derive_into_target(&job, &applied(&[("a/one.cpp", "y1"), ("common/otel/otel.h", "h")]));
-        let after = names.map(time);
-        assert!(after[0] > before[0] && after[1] > before[1]);
-        assert_eq!((after[2], after[3]), (before[2], before[3]));
-        assert_eq!(fs::read(job.target.join("two.cpp")).unwrap(), b"2");
-    }
-
-    #[test]
-    fn the_source_is_never_linked_and_stays_read_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let job = job(dir.path());
-        derive_into_target(&job, &applied(&[]));
-        fs::write(job.target.join("two.cpp"), "changed").unwrap();
-        assert_eq!(fs::read(job.source.join("two.cpp")).unwrap(), b"2");
-        assert!(fs::metadata(job.source.join("two.cpp")).unwrap().permissions().readonly());
-    }
 }

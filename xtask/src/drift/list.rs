@@ -1,8 +1,18 @@
 //! The section `[sweep]` of `upstream.toml`: every published tree, era by era.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, fs};
 
+use anyhow::{Context as _, Result};
 use serde::Deserialize;
+
+use crate::{context::Context, upstream::FILE};
+
+/// What this verb reads of the file; pins are read elsewhere.
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    sweep: Sweep,
+}
 
 /// The section.
 #[derive(Debug, Default, Deserialize)]
@@ -63,6 +73,17 @@ impl fmt::Display for Listed<'_> {
 }
 
 impl Sweep {
+    /// Reads the section of the checkout's `upstream.toml`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the section is not of the documented form.
+    pub fn read(context: &Context) -> Result<Self> {
+        let path = context.root.join(FILE);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file: File = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        Ok(file.sweep)
+    }
+
     /// Every tree: eras as listed, in an era by package, in a package as listed.
     pub fn trees(&self) -> Vec<Listed<'_>> {
         self.eras.iter().flat_map(Era::trees).collect()

@@ -48,11 +48,6 @@ pub enum Fate {
 }
 
 impl Swept<'_> {
-    /// Whether the sweep fails on it.
-    pub fn is_failure(&self) -> bool {
-        matches!(self.fate, Fate::Failed { .. })
-    }
-
     /// The points' verdicts.
     pub fn verdicts(&self) -> &[Verdict] {
         match &self.fate {

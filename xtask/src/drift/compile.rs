@@ -1,0 +1,189 @@
+//! `--syntax`: every patched file goes through the compiler's front end, without CMake and without code generation.
+//! What does not fit the era's own types is found in minutes instead of hours.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail};
+use patcher::{AddedFile, Applied, PointSet, Tree};
+
+use super::{list::Listed, trees::Place};
+use crate::{context::Context, progress::Unit, python::last_lines};
+
+/// What the compiler needs of a tree to see its patched files.
+const PARTS: [&str; 5] = ["src", "include", "common", "ggml/include", "ggml/src"];
+
+/// Applies all points to a tree in memory.
+///
+/// # Errors
+/// The tree cannot be read, or takes not all of them.
+pub fn patched(tree: &Listed<'_>, dir: &Path, points: &PointSet, added: &[AddedFile]) -> Result<Applied> {
+    let open = Tree::open(dir, tree.to_string()).with_context(|| format!("cannot read the tree {}", dir.display()))?;
+    Ok(patcher::patch(&open, points, added.to_vec())?.1)
+}
+
+/// Writes the patched tree, or those of its files for which `wanted` holds, into an empty folder.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn write(dir: &Path, applied: &Applied, to: &Path, wanted: impl Fn(&Path) -> bool) -> Result<()> {
+    for entry in walkdir::WalkDir::new(dir) {
+        let entry = entry.with_context(|| format!("cannot read {}", dir.display()))?;
+        let relative = entry.path().strip_prefix(dir).unwrap_or(entry.path());
+        if entry.file_type().is_file() && wanted(relative) && !applied.files.contains_key(relative) {
+            put(&to.join(relative), &fs::read(entry.path())?)?;
+        }
+    }
+    for (path, bytes) in &applied.files {
+        put(&to.join(path), bytes)?;
+    }
+    Ok(())
+}
+
+fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    fs::create_dir_all(path.parent().unwrap_or(path)).with_context(failed)?;
+    fs::write(path, bytes).with_context(failed)
+}
+
+/// Runs the front end over every patched file of the trees and prints what it says. Returns the number of files
+/// that do not compile.
+///
+/// # Errors
+/// There is no C++ compiler; a tree cannot be read, patched or written.
+pub fn syntax(
+    context: &Context,
+    trees: &[Listed<'_>],
+    places: &[Place],
+    points: &PointSet,
+    added: &[AddedFile],
+    threads: usize,
+) -> Result<usize> {
+    let compiler = compiler()?;
+    let mut failed = 0;
+    for (tree, place) in trees.iter().zip(places) {
+        let Place::Folder(dir) = place else { continue };
+        let applied = patched(tree, dir, points, added)?;
+        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+        write(dir, &applied, scratch.path(), is_needed)?;
+        stub_generated(scratch.path())?;
+        let sources: Vec<_> =
+            applied.files.keys().filter(|path| path.extension().is_some_and(|e| e == "cpp")).cloned().collect();
+        let phase = context.ui.phase(format!("front end over {tree}"), Unit::Steps);
+        let errors = check_all(&compiler, scratch.path(), &sources, threads, |done| {
+            phase.set(done as u64, sources.len() as u64);
+        })?;
+        phase.finish(format_args!("{} files, {} fail", sources.len(), errors.len()));
+        for (path, text) in &errors {
+            eprintln!("error: {} of {tree} does not compile\n{text}", path.display());
+        }
+        failed += errors.len();
+    }
+    Ok(failed)
+}
+
+/// Sources of accelerators are in folders of their own below `ggml/src`, and no point lies there.
+fn is_needed(path: &Path) -> bool {
+    let parts = PARTS.iter().find(|part| path.starts_with(part));
+    let deep = path.strip_prefix("ggml/src").is_ok_and(|rest| rest.components().count() > 1);
+    parts.is_some() && !deep
+}
+
+/// Headers that CMake makes from templates: any value does for a front end.
+fn stub_generated(root: &Path) -> Result<()> {
+    let template = root.join("src/llama-version.h.in");
+    if let Ok(text) = fs::read_to_string(&template) {
+        let filled: String = text.split('@').step_by(2).collect::<Vec<_>>().join("0");
+        put(&root.join("src/llama-version.h"), filled.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn check_all(
+    compiler: &OsString,
+    root: &Path,
+    sources: &[PathBuf],
+    threads: usize,
+    on_file: impl Fn(usize) + Sync,
+) -> Result<Vec<(PathBuf, String)>> {
+    let next = AtomicUsize::new(0);
+    let errors = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut command = Command::new(compiler);
+            command.current_dir(root).stdin(Stdio::null()).args(["-fsyntax-only", "-std=c++17", "-w", "-DLLAMA_OTEL=1"]);
+            command.args(["-DGGML_VERSION=\"0\"", "-DGGML_COMMIT=\"0\"", "-DGGML_USE_CPU"]);
+            command.args([".", "src", "include", "ggml/include", "ggml/src", "common"].map(|dir| format!("-I{dir}")));
+            let output = command.arg(source).output().context("cannot start the C++ compiler")?;
+            if !output.status.success() {
+                let text = last_lines(&String::from_utf8_lossy(&output.stderr), 30);
+                errors.lock().unwrap_or_else(PoisonError::into_inner).push((source.clone(), text));
+            }
+            on_file(next.load(Ordering::Relaxed).min(sources.len()));
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(sources.len())).map(|_| scope.spawn(work)).collect();
+        let mut result = work();
+        for other in others {
+            match other.join() {
+                Ok(others) => result = result.and(others),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        result
+    })?;
+    let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
+    errors.sort();
+    Ok(errors)
+}
+
+/// A compiler that takes GCC's options.
+pub fn compiler() -> Result<OsString> {
+    if let Some(named) = env::var_os("CXX").filter(|name| !name.is_empty()) {
+        return Ok(named);
+    }
+    let found = ["c++", "g++", "clang++"].into_iter().find_map(|name| which::which(name).ok());
+    match found {
+        Some(path) => Ok(path.into()),
+        None => bail!("there is no C++ compiler\nhelp: install one, or name it with CXX"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_front_end_reads_is_written() {
+        for (path, needed) in [
+            ("src/llama.cpp", true),
+            ("src/models/llama.cpp", true),
+            ("ggml/src/ggml-backend.cpp", true),
+            ("ggml/src/ggml-cuda/mmq.cu", false),
+            ("models/vocab.gguf", false),
+        ] {
+            assert_eq!(is_needed(Path::new(path)), needed, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_template_becomes_a_header() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("src/llama-version.h.in"), b"#define A \"@X@\"\n#define B \"@Y@\"\n").unwrap();
+        stub_generated(dir.path()).unwrap();
+        let text = fs::read_to_string(dir.path().join("src/llama-version.h")).unwrap();
+        assert_eq!(text, "#define A \"0\"\n#define B \"0\"\n");
+    }
+}

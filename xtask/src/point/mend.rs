@@ -1,0 +1,129 @@
+//! `cargo xtask point mend`: where a point that a tree has lost went, held against the nearest tree at hand that has it.
+
+use std::{fs, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use patcher::{
+    lock::Lock,
+    mend::Proposal,
+    point::Point,
+    verdict::{Outcome, Verdict},
+};
+use serde::Serialize;
+
+use super::{draft::Declared, trees, verdict};
+use crate::{
+    Format,
+    context::Context,
+    patch::{NO_PLAN, load_points, source::Source},
+};
+
+/// Command line of the verb.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Exit codes:
+  0  there is a proposal, or the point is not lost
+  1  there is no such point or tree, no tree at hand has the point, or something could not be read
+  2  wrong usage
+  3  nothing in the tree is like it")]
+pub struct Args {
+    /// The point, such as decode.span
+    id: String,
+    /// The tree that has lost it: a folder, a pin, or the name of a tree in the cache
+    #[arg(long, value_name = "TREE")]
+    tree: String,
+    /// A tree that has it [default: of the trees at hand that have it, the one nearest by name]
+    #[arg(long, value_name = "TREE")]
+    like: Option<String>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Output<'a> {
+    tree: &'a str,
+    point: &'a str,
+    /// The tree that it was compared with.
+    like: &'a str,
+    proposals: &'a [Proposal],
+}
+
+pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
+    let points = load_points(context)?;
+    let point = points.points().iter().find(|point| point.id == args.id);
+    let point = point.with_context(|| format!("there is no point `{}`", args.id))?;
+    let declared = Declared::read(&point.source, &point.id)?;
+    let source = trees::open(context, Some(&args.tree), &points)?;
+    let now = verdict(&source.tree, &declared.whole()?)?;
+    if now.outcome.is_fine() {
+        context.ui.say(format_args!(
+            "{} is not lost in {}: `cargo xtask point why {} --tree {}`",
+            args.id, source.name, args.id, args.tree
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (like, before) = match &args.like {
+        Some(name) => {
+            let like = trees::open(context, Some(name), &points)?;
+            let verdict = verdict(&like.tree, &declared.whole()?)?;
+            (like, verdict)
+        }
+        None => nearest(context, &declared, &source)?,
+    };
+    context.ui.say(format_args!("compared with {}{}", like.name, remembered(context, &like, point, &before)));
+    // The whole text of the tree is compared, also where it carries our lines: those are few.
+    let proposals = patcher::mend::mend(point, &like.open_whole()?, &source.open_whole()?)?;
+    match args.format {
+        Format::Json => {
+            let output = Output { tree: &source.name, point: &point.id, like: &like.name, proposals: &proposals };
+            println!("{}", serde_json::to_string_pretty(&output)?);
+        }
+        Format::Text => {
+            for (index, proposal) in proposals.iter().enumerate() {
+                println!("{}. {:.2}  {}:{}", index + 1, proposal.score, proposal.file, proposal.line);
+                println!("   {}", proposal.evidence.join("; "));
+                println!("   {},", proposal.alternate);
+            }
+        }
+    }
+    if proposals.is_empty() {
+        eprintln!("error: nothing in {} is like what {} stood in", source.name, args.id);
+        return Ok(ExitCode::from(NO_PLAN));
+    }
+    context.ui.say(format_args!(
+        "help: look at the place; if it is right, put the line first in `at` of {} in {}",
+        point.id,
+        context.shown(&point.source)
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tree at hand that has the point and whose name is next to the tree's.
+fn nearest(context: &Context, declared: &Declared, source: &Source) -> Result<(Source, Verdict)> {
+    let point = declared.whole()?;
+    let trees = trees::at_hand(context);
+    let here = trees.iter().position(|(_, dir)| *dir == source.root).unwrap_or(0);
+    let mut by_distance: Vec<_> = trees.into_iter().enumerate().collect();
+    by_distance.sort_by_key(|(at, _)| at.abs_diff(here));
+    for (_, (name, dir)) in by_distance {
+        let Ok(like) = crate::patch::source::examine(&dir, &name, &point, false) else { continue };
+        let verdict = verdict(&like.tree, &point)?;
+        if verdict.outcome == Outcome::Placed {
+            return Ok((like, verdict));
+        }
+    }
+    anyhow::bail!("no tree at hand has the point\nhelp: `cargo xtask vendor` gets one; or name one with --like")
+}
+
+/// What the lock says of the tree that is compared with.
+fn remembered(context: &Context, like: &Source, point: &Point, verdict: &Verdict) -> &'static str {
+    let lock = fs::read_to_string(context.root.join("patcher/coverage.lock")).ok();
+    let lock = lock.and_then(|text| Lock::parse(&text).ok()).unwrap_or_default();
+    match lock.entry(&like.name, &point.id) {
+        Some(entry) if Some(entry) == patcher::lock::Entry::of(verdict).as_ref() => ", as coverage.lock remembers it",
+        Some(_) => ", which is not as coverage.lock remembers it",
+        None => ", which coverage.lock does not have",
+    }
+}

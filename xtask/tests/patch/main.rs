@@ -1,0 +1,11 @@
+//! `cargo xtask patch`, `export patch` and `point` as a user runs them, in throw-away checkouts with points of their own.
+
+#[allow(dead_code, reason = "shared with the tests of the other verbs")]
+#[path = "../cli/checkout.rs"]
+mod checkout;
+mod export;
+mod fork;
+#[cfg(unix)]
+mod killed;
+mod in_place;
+mod refused;
