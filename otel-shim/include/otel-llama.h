@@ -18,6 +18,7 @@ LLAMA_OTEL_DETECT(arch_name,        std::declval<T>().arch_name())
 LLAMA_OTEL_DETECT(n_elements,       std::declval<T>().n_elements())
 LLAMA_OTEL_DETECT(n_tokens,         std::declval<T>().n_tokens())
 LLAMA_OTEL_DETECT(get_cparams,      std::declval<T>().get_cparams())
+LLAMA_OTEL_DETECT(cparams,          std::declval<T>().cparams)
 LLAMA_OTEL_DETECT(n_eval,           std::declval<T>().n_eval)
 
 #undef LLAMA_OTEL_DETECT
@@ -92,12 +93,10 @@ template <typename Model, typename Loader> void llama_otel_model_loaded(const Mo
     }
 }
 
-template <typename Context> const auto & llama_otel_cparams(const Context & context) noexcept {
-    if constexpr (llama_otel_has_get_cparams<Context>::value) {
-        return context.get_cparams();
-    } else {
-        return context.cparams;
-    }
+template <typename Params> void llama_otel_add_cparams(llama_otel_span * span, const Params & cparams) noexcept {
+    span->add("llama.context.n_ctx", cparams.n_ctx, "llama.context.n_batch", cparams.n_batch, "llama.context.n_ubatch", cparams.n_ubatch);
+    span->add("llama.context.n_seq_max", cparams.n_seq_max, "llama.context.flash_attn", cparams.flash_attn);
+    span->add("llama.context.n_threads", cparams.n_threads, "llama.context.n_threads_batch", cparams.n_threads_batch);
 }
 
 // a llama_context that is complete
@@ -118,11 +117,15 @@ template <typename Context> void llama_otel_context_created(const Context & cont
     if (!span) {
         return;
     }
-    const auto & cparams = llama_otel_cparams(context);
     span->add("llama.context.id", id, "llama.alias", "llama_new_context_with_model");
-    span->add("llama.context.n_ctx", cparams.n_ctx, "llama.context.n_batch", cparams.n_batch, "llama.context.n_ubatch", cparams.n_ubatch);
-    span->add("llama.context.n_seq_max", cparams.n_seq_max, "llama.context.flash_attn", cparams.flash_attn);
-    span->add("llama.context.n_threads", cparams.n_threads, "llama.context.n_threads_batch", cparams.n_threads_batch);
+    if constexpr (llama_otel_has_get_cparams<Context>::value) {
+        llama_otel_add_cparams(span, context.get_cparams());
+    } else if constexpr (llama_otel_has_cparams<Context>::value) {
+        llama_otel_add_cparams(span, context.cparams);
+    } else {
+        span->add("llama.context.n_ctx", llama_n_ctx(&context), "llama.context.n_batch", llama_n_batch(&context));
+        span->add("llama.context.n_ubatch", llama_n_ubatch(&context), "llama.context.n_seq_max", llama_n_seq_max(&context));
+    }
     // older ones do not say what they hold: no figure, rather than 0
     if constexpr (llama_otel_has_memory_breakdown<Context>::value) {
         span->add("llama.kv_cache.size", kv, "llama.context.compute.size", compute);
@@ -193,7 +196,9 @@ template <typename Streams> void llama_otel_kv_cells(const Streams & streams, co
     llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE,       used,        "llama.context.id", id, "llama.kv_cache.pool", pool);
     llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_LIMIT,       total,       "llama.context.id", id, "llama.kv_cache.pool", pool);
     llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_UTILIZATION, utilization, "llama.context.id", id, "llama.kv_cache.pool", pool);
-    if (llama_otel_span * span = llama_otel_current_span()) {
+    // the span says how full the context is: of a model with a sliding window too, that is its full pool
+    llama_otel_span * span = strcmp(pool, "swa") != 0 ? llama_otel_current_span() : nullptr;
+    if (span) {
         span->add("llama.kv_cache.cells.used", used, "llama.kv_cache.cells.total", total);
     }
 }

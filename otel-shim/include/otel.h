@@ -130,6 +130,13 @@ template <typename Record> struct llama_otel_buffer {
 
 private:
     llama_otel_attr * next(const char * key, llama_otel_type type) noexcept {
+        // keys are literals: the same line gives the same address, and its last value stands
+        for (uint16_t i = 0; i < record.n_attrs; i++) {
+            if (attrs[i].key == key) {
+                attrs[i].type = type;
+                return &attrs[i];
+            }
+        }
         if (record.n_attrs == LLAMA_OTEL_MAX_ATTRS) {
             return nullptr;
         }

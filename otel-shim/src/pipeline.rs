@@ -182,8 +182,11 @@ fn resource(control: &Control) -> Resource {
         KeyValue::new("ggml.version", ggml),
         KeyValue::new("process.pid", i64::from(std::process::id())),
     ];
-    if commit != "unknown" {
+    if commit.len() >= 7 && commit.bytes().all(|b| b.is_ascii_hexdigit()) {
         attributes.push(KeyValue::new("llama.commit", commit));
+    } else if commit != "unknown" {
+        // a tree that does not know its commit is stamped with what it was obtained from
+        attributes.push(KeyValue::new("llama.pin", commit));
     }
     if control.llama_build_number > 0 {
         attributes.push(KeyValue::new("llama.build.number", control.llama_build_number));

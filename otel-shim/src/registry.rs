@@ -1312,6 +1312,7 @@ pub fn span(name: &str) -> Option<&'static SpanDef> {
 pub static RESOURCE: &[&str] = &[
     "llama.version",
     "llama.commit",
+    "llama.pin",
     "llama.build.number",
     "ggml.version",
     "ggml.backends",
@@ -1864,6 +1865,12 @@ pub static ATTRIBUTES: &[AttributeDef] = &[
         opt_in: false,
     },
     AttributeDef {
+        key: "llama.pin",
+        kind: Kind::String,
+        members: &[],
+        opt_in: false,
+    },
+    AttributeDef {
         key: "llama.sampling.candidates",
         kind: Kind::Int,
         members: &[],
@@ -2105,6 +2112,8 @@ pub mod key {
     pub const LLAMA_OTEL_REASON: &str = "llama.otel.reason";
     /// The signal.
     pub const LLAMA_OTEL_SIGNAL: &str = "llama.otel.signal";
+    /// What the llama.cpp tree was obtained from, where its commit is not known.
+    pub const LLAMA_PIN: &str = "llama.pin";
     /// Tokens to choose from before the first sampler.
     pub const LLAMA_SAMPLING_CANDIDATES: &str = "llama.sampling.candidates";
     /// Names of the samplers in order.

@@ -48,6 +48,18 @@ pub fn key_value(attr: &Attr, strings: &[u8]) -> Option<KeyValue> {
     Some(KeyValue::new(key, value))
 }
 
+/// The attributes with each key once, as OTLP demands: the last value stands.
+pub fn attributes(attrs: &[Attr], strings: &[u8]) -> Vec<KeyValue> {
+    let mut all: Vec<KeyValue> = Vec::with_capacity(attrs.len());
+    for attribute in attrs.iter().filter_map(|attr| key_value(attr, strings)) {
+        match all.iter_mut().find(|other| other.key == attribute.key) {
+            Some(other) => *other = attribute,
+            None => all.push(attribute),
+        }
+    }
+    all
+}
+
 /// Seconds from start to end.
 pub fn duration_s(record: &SpanRecord) -> f64 {
     record.end_ns.saturating_sub(record.start_ns) as f64 * 1e-9
@@ -71,7 +83,7 @@ pub fn span_data(record: &SpanRecord, attrs: &[Attr], strings: &[u8], epoch: Epo
         name: unsafe { static_str(record.name) }.into(),
         start_time: epoch.wall(record.start_ns),
         end_time: epoch.wall(record.end_ns.max(record.start_ns)),
-        attributes: attrs.iter().filter_map(|attr| key_value(attr, strings)).collect(),
+        attributes: attributes(attrs, strings),
         dropped_attributes_count: record.n_attrs_dropped.into(),
         events: SpanEvents::default(),
         links: SpanLinks::default(),

@@ -216,6 +216,9 @@ fn hostile_strings_are_cut_and_cleaned() {
     assert_eq!(span.attribute("long").unwrap().as_str().unwrap().len(), 256);
     assert_eq!(span.attribute("control"), Some(&json!("a b [31m\"'</script>")));
     assert_eq!(span.attribute("invalid"), Some(&json!("\u{fffd}\u{fffd} ok")));
+    assert_eq!(span.attribute("again"), Some(&json!(99)), "each key once, the last value");
+    assert_eq!(span.attributes.len(), 32, "there is no room for more");
+    assert_eq!(span.attribute("28"), Some(&json!(13)));
 }
 
 #[test]

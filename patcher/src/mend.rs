@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::locate::{self, Found};
 use crate::point::{Alternate, Point, PointSet, Position};
-use crate::source::{Body, Function, SourceFile};
+use crate::source::{Body, Function, Parameter, SourceFile};
 use crate::tree::Tree;
 
 /// How many functions are looked into for the statement that a point is anchored on.
@@ -22,6 +22,8 @@ const LOOKED_INTO: usize = 40;
 const PROPOSED: usize = 5;
 /// Files that can hold a function.
 const EXTENSIONS: [&str; 6] = ["c", "cc", "cpp", "cxx", "h", "hpp"];
+/// The expression that finds every statement.
+const ANY: &str = ".";
 /// Length of the shingles that texts are compared by, in tokens.
 const SHINGLE: usize = 3;
 
@@ -77,12 +79,13 @@ pub fn mend(point: &Point, before: &Tree, after: &Tree) -> Result<Vec<Proposal>,
 /// What is remembered of a point where it was last placed.
 struct Memory {
     alternate: Alternate,
+    /// Whether its line is another one than that of the newest alternate.
+    has_own_line: bool,
     file: String,
     function: Option<Signature>,
     text: Text,
     /// The first site's statement, its first line.
     statement: String,
-    statement_tokens: Vec<String>,
     /// Number of sites.
     sites: usize,
 }
@@ -117,14 +120,14 @@ impl Memory {
                 let at = |f: &&Function| f.name == *name && f.range.contains(&first.offset.saturating_sub(1));
                 file.functions().iter().filter(at).min_by_key(|f| f.range.len())
             });
-            let range = function.map_or(0..file.bytes.len(), |f| f.range.clone());
+            let range = function.map_or(0..file.bytes.len(), body);
             let statement = file.line_text(first.site.line);
             return Ok(Memory {
                 alternate: alternate.clone(),
+                has_own_line: point.at.first().is_some_and(|first| first.insert != alternate.insert),
                 file: alternate.file.clone(),
                 function: function.map(Signature::of),
                 text: Text::of(&file, range),
-                statement_tokens: tokens(&statement),
                 statement,
                 sites: finding.found.len(),
             });
@@ -146,13 +149,50 @@ struct Text {
 impl Text {
     fn of(file: &SourceFile, range: Range<usize>) -> Self {
         let text = file.mask.text_without_comments(&file.bytes, range);
-        let tokens = tokens(&text);
+        let tokens = without_receivers(tokens(&text));
         let mut shingles = HashMap::new();
         for window in tokens.windows(SHINGLE) {
             *shingles.entry(hash(window)).or_insert(0) += 1;
         }
         Text { words: tokens.into_iter().collect(), shingles }
     }
+}
+
+/// What is compared of a function besides its head.
+fn body(function: &Function) -> Range<usize> {
+    match &function.body {
+        Body::Block(range) => range.clone(),
+        Body::Without(_) => function.range.clone(),
+    }
+}
+
+/// Without the object in front of a member: `lctx.sched` and `this->sched` are `sched`, since functions become methods.
+fn without_receivers(tokens: Vec<String>) -> Vec<String> {
+    let mut out = Vec::with_capacity(tokens.len());
+    let mut rest = tokens.as_slice();
+    while let [first, tail @ ..] = rest {
+        let is_name = first.starts_with(|c: char| c == '_' || c.is_alphabetic());
+        rest = match tail {
+            [dot, name, ..] if is_name && dot == "." && is_word(name) => &tail[1..],
+            [dash, arrow, ..] if is_name && dash == "-" && arrow == ">" => &tail[2..],
+            _ => {
+                out.push(first.clone());
+                tail
+            }
+        };
+    }
+    out
+}
+
+fn is_word(token: &str) -> bool {
+    token.starts_with(|c: char| c == '_' || c.is_alphanumeric())
+}
+
+/// How like two statements are: the words count more than the signs between them.
+fn statement_likeness(one: &str, other: &str) -> f64 {
+    let (one, other) = (without_receivers(tokens(one)), without_receivers(tokens(other)));
+    let words = |tokens: &[String]| tokens.iter().filter(|token| is_word(token)).cloned().collect::<Vec<_>>();
+    0.8 * likeness_of(&words(&one), &words(&other)) + 0.2 * likeness_of(&one, &other)
 }
 
 fn hash(window: &[String]) -> u64 {
@@ -235,7 +275,7 @@ impl Corpus {
             Some(_) => {
                 for (index, function) in file.functions().iter().enumerate() {
                     if matches!(function.body, Body::Block(_)) {
-                        push(Some(index), function.range.clone());
+                        push(Some(index), body(function));
                     }
                 }
             }
@@ -296,11 +336,11 @@ impl Corpus {
         let file = self.file(candidate);
         let function = self.function(candidate);
         let mut evidence = vec![format!("{:.0} % of the text", 100.0 * ranked.text)];
-        let params = match function {
-            Some(function) => self.params(memory, file, function, &mut evidence)?,
-            None => Vec::new(),
-        };
-        let draft = Draft { file: &file.path, function: function.map(|f| f.name.as_str()), params, memory };
+        let mut draft =
+            Draft { file: &file.path, function: function.map(|f| f.name.as_str()), params: Vec::new(), insert: None, memory };
+        if let Some(function) = function {
+            bind(&mut draft, file, function, &candidate.text, &mut evidence)?;
+        }
         let mut score = ranked.score;
         let (alternate, found) = if memory.is_anchored() {
             let (alternate, found, statement) = self.anchor(point, memory, file, &draft, &mut evidence)?;
@@ -326,7 +366,10 @@ impl Corpus {
             evidence.push(format!("but the line uses `{unknown}`, which is not in it"));
             score *= 0.85;
         }
-        if memory.sites != found.len() {
+        if found.len() < point.count.min || point.count.max.is_some_and(|max| found.len() > max) {
+            evidence.push(format!("but {} sites, {} declared", found.len(), point.count));
+            score *= 0.85;
+        } else if memory.sites != found.len() {
             evidence.push(format!("{} sites instead of {}", found.len(), memory.sites));
         }
         Some(Proposal {
@@ -337,53 +380,6 @@ impl Corpus {
             alternate,
             evidence,
         })
-    }
-
-    /// The parameters that the alternate names: those that the line uses, and one that picks the overload.
-    fn params(
-        &self,
-        memory: &Memory,
-        file: &SourceFile,
-        function: &Function,
-        evidence: &mut Vec<String>,
-    ) -> Option<Vec<(String, String)>> {
-        let used = memory.alternate.insert.captures();
-        let mut params = Vec::new();
-        for old in &memory.alternate.params {
-            let same = function.parameters.iter().find(|p| p.normal == old.normal);
-            let old_name = memory.function.as_ref().and_then(|f| {
-                f.parameters.iter().find(|(_, of)| **of == old.normal).map(|(name, _)| name.as_str())
-            });
-            let named = |p: &&crate::source::Parameter| p.name.as_deref() == old_name || p.name.as_deref() == Some(&old.capture);
-            let like = || {
-                let likest = function.parameters.iter().max_by(|a, b| {
-                    likeness(&a.normal, &old.normal).total_cmp(&likeness(&b.normal, &old.normal))
-                });
-                likest.filter(|p| likeness(&p.normal, &old.normal) >= 0.3)
-            };
-            match same.or_else(|| function.parameters.iter().find(named)).or_else(like) {
-                Some(new) => {
-                    if new.normal != old.normal {
-                        evidence.push(format!("`{}` is now {}", old.capture, new.normal));
-                    }
-                    let written = if new.normal == old.normal { &old.written } else { &new.normal };
-                    params.push((old.capture.clone(), written.clone()));
-                }
-                None if used.contains(old.capture.as_str()) => return None,
-                None => evidence.push(format!("no parameter like {}", old.written)),
-            }
-        }
-        let overloads: Vec<_> =
-            file.functions().iter().filter(|f| f.name == function.name && matches!(f.body, Body::Block(_))).collect();
-        if overloads.len() > 1 && params.is_empty() {
-            let others = |p: &&crate::source::Parameter| {
-                let have = |f: &&&Function| f.parameters.iter().any(|q| q.normal == p.normal);
-                overloads.iter().filter(have).count() == 1
-            };
-            let telling = function.parameters.iter().find(others)?;
-            params.push((telling.name.clone().unwrap_or_else(|| "which".to_owned()), telling.normal.clone()));
-        }
-        Some(params)
     }
 
     /// The statement in a function that is the remembered one, or most like it.
@@ -399,7 +395,7 @@ impl Corpus {
         let alternate = draft.toml(Some(&anchor.written));
         if let Some(found) = place(point, file, &alternate) {
             let line = file.line_text(found.first()?.site.line);
-            let same = likeness_of(&tokens(&line), &memory.statement_tokens);
+            let same = statement_likeness(&line, &memory.statement);
             evidence.push(format!("the statement is there: `{line}`"));
             return Some((alternate, found, 0.5 + 0.5 * same));
         }
@@ -412,7 +408,7 @@ impl Corpus {
             .iter()
             .map(|found| {
                 let line = file.line_text(found.site.line);
-                (likeness_of(&tokens(&line), &memory.statement_tokens), line)
+                (statement_likeness(&line, &memory.statement), line)
             })
             .filter(|(like, _)| *like >= 0.4)
             .collect();
@@ -430,11 +426,77 @@ impl Corpus {
     }
 }
 
+/// Names the parameters in a draft: those that the line uses, and one that picks the overload. A parameter that is gone
+/// is replaced in the line: by `this` in a method of its class, by a local of its name.
+fn bind(
+    draft: &mut Draft<'_>,
+    file: &SourceFile,
+    function: &Function,
+    text: &Text,
+    evidence: &mut Vec<String>,
+) -> Option<()> {
+    let memory = draft.memory;
+    for old in &memory.alternate.params {
+        let old_name = memory.function.as_ref().and_then(|f| {
+            f.parameters.iter().find(|(_, of)| **of == old.normal).map(|(name, _)| name.as_str())
+        });
+        let has_name = |p: &&Parameter| p.name.is_some() && (p.name.as_deref() == old_name || p.name.as_deref() == Some(&old.capture));
+        let same = function.parameters.iter().find(|p| p.normal == old.normal);
+        let like = || {
+            let likest = function.parameters.iter().max_by(|a, b| {
+                likeness(&a.normal, &old.normal).total_cmp(&likeness(&b.normal, &old.normal))
+            });
+            likest.filter(|p| likeness(&p.normal, &old.normal) >= 0.3)
+        };
+        let is_method = is_method_of(&function.name, old.normal.trim_end_matches('*'));
+        let new = same.or_else(|| function.parameters.iter().find(has_name)).or_else(|| (!is_method).then(like)?);
+        let placeholder = format!("{{{}}}", old.capture);
+        let line = draft.insert.as_deref().unwrap_or(memory.alternate.insert.as_str());
+        if let Some(new) = new {
+            if new.normal != old.normal {
+                evidence.push(format!("`{}` is now {}", old.capture, new.normal));
+            }
+            let written = if new.normal == old.normal { &old.written } else { &new.normal };
+            draft.params.push((old.capture.clone(), written.clone()));
+        } else if !line.contains(&placeholder) {
+            evidence.push(format!("no parameter like {}", old.written));
+        } else if is_method {
+            let this = if old.normal.ends_with('*') { "this" } else { "*this" };
+            let line = line.replace(&format!("&{placeholder}"), "this");
+            let line = line.replace(&format!("{placeholder}->"), "").replace(&format!("{placeholder}."), "");
+            draft.insert = Some(line.replace(&format!("*{placeholder}"), "*this").replace(&placeholder, this));
+            evidence.push(format!("`{}` is the object itself now", old.capture));
+        } else {
+            let name = old_name.filter(|name| text.words.contains(*name))?;
+            draft.insert = Some(line.replace(&placeholder, name));
+            evidence.push(format!("`{name}` is no parameter now, but in it; look at its type"));
+        }
+    }
+    let overloads: Vec<_> =
+        file.functions().iter().filter(|f| f.name == function.name && matches!(f.body, Body::Block(_))).collect();
+    if overloads.len() > 1 && draft.params.is_empty() {
+        let is_telling = |p: &&Parameter| {
+            let have = |f: &&&Function| f.parameters.iter().any(|q| q.normal == p.normal);
+            overloads.iter().filter(have).count() == 1
+        };
+        let telling = function.parameters.iter().find(is_telling)?;
+        draft.params.push((telling.name.clone().unwrap_or_else(|| "which".to_owned()), telling.normal.clone()));
+    }
+    Some(())
+}
+
+/// Whether `name` is a member of `class`.
+fn is_method_of(name: &str, class: &str) -> bool {
+    name.rsplit_once("::").is_some_and(|(scope, _)| scope == class || scope.ends_with(&format!("::{class}")))
+}
+
 /// An alternate in the making.
 struct Draft<'a> {
     file: &'a str,
     function: Option<&'a str>,
     params: Vec<(String, String)>,
+    /// The line, where it is no longer the point's.
+    insert: Option<String>,
     memory: &'a Memory,
 }
 
@@ -444,7 +506,6 @@ impl Draft<'_> {
     }
 
     fn write(&self, matching: Option<&str>, position: Position, skip_inline: bool) -> String {
-        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let mut fields = vec![format!("file = {}", quoted(self.file))];
         fields.extend(self.function.map(|name| format!("function = {}", quoted(name))));
         if !self.params.is_empty() {
@@ -452,10 +513,12 @@ impl Draft<'_> {
             fields.push(format!("params = {{ {} }}", params.join(", ")));
         }
         fields.push(format!("position = \"{position}\""));
-        fields.extend(matching.map(|regex| {
-            let text = if regex.contains('\'') { quoted(regex) } else { format!("'{regex}'") };
-            format!("match = {text}")
-        }));
+        fields.extend(matching.map(|regex| format!("match = {}", literal(regex))));
+        let insert = self.insert.as_deref().unwrap_or(self.memory.alternate.insert.as_str());
+        if position == self.memory.alternate.position && matching != Some(ANY) {
+            let is_points_own = self.insert.is_none() && !self.memory.has_own_line;
+            fields.extend((!is_points_own).then(|| format!("insert = {}", literal(insert))));
+        }
         if self.memory.alternate.in_preproc {
             fields.push("in_preproc = true".to_owned());
         }
@@ -467,7 +530,7 @@ impl Draft<'_> {
 
     /// A point that finds every statement of the function.
     fn any(&self) -> String {
-        let alternate = self.write(Some("."), Position::Before, true);
+        let alternate = self.write(Some(ANY), Position::Before, true);
         format!("[[point]]\nid = \"any\"\npurpose = \"any\"\ncount = \"1..\"\ncount_reason = \"any\"\ninsert = 'LLAMA_OTEL_ANY();'\nat = [{alternate}]\n")
     }
 
@@ -481,20 +544,34 @@ impl Draft<'_> {
         for group in groups.into_iter().filter(|group| !declared.contains(group)) {
             let Some(anchor) = &self.memory.alternate.anchor else { continue };
             let old = anchor.regex.captures(self.memory.statement.as_bytes());
-            let value = old.and_then(|captures| Some(String::from_utf8_lossy(captures.name(group)?.as_bytes()).into_owned()));
-            if let Some(at) = value.and_then(|value| Some((regex.find(&regex::escape(&value))?, regex::escape(&value).len()))) {
-                regex.replace_range(at.0..at.0 + at.1, &format!(r"(?<{group}>-?\w+)"));
+            let value = old.and_then(|old| Some(String::from_utf8_lossy(old.name(group)?.as_bytes()).into_owned()));
+            let known = value.and_then(|value| regex::Regex::new(&format!(r"{}\b", regex::escape(&regex::escape(&value)))).ok());
+            // A word of its own: not the end of a longer one.
+            let at = known.and_then(|known| {
+                let is_apart = |at: &regex::Match<'_>| !regex[..at.start()].ends_with(|c: char| c == '_' || c.is_alphanumeric());
+                known.find_iter(&regex).find(is_apart).map(|at| at.range())
+            });
+            if let Some(at) = at {
+                regex.replace_range(at, &format!(r"(?<{group}>-?\w+)"));
             }
         }
         format!("^{regex}")
     }
 }
 
-/// The sites of the point with this one alternate in the file, if it takes the line as often as the point declares.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// As regular expressions and code read best.
+fn literal(text: &str) -> String {
+    if text.contains(['\'', '\n', '\r']) { quoted(text) } else { format!("'{text}'") }
+}
+
+/// The sites of the point with this one alternate in the file, if the line can stand at all of them.
 fn place(point: &Point, file: &SourceFile, alternate: &str) -> Option<Vec<Found>> {
     let insert = point.at.first()?.insert.as_str();
-    let quoted = toml::Value::String(insert.to_owned()).to_string();
-    let text = format!("[[point]]\nid = \"mend\"\npurpose = \"mend\"\ninsert = {quoted}\nat = [{alternate}]\n");
+    let text = format!("[[point]]\nid = \"mend\"\npurpose = \"mend\"\ninsert = {}\nat = [{alternate}]\n", quoted(insert));
     let set = PointSet::parse([("mend.toml", text)]).ok()?;
     let alternate = set.points().first()?.at.first()?;
     let finding = locate::locate(file, alternate).ok()?;
@@ -502,8 +579,7 @@ fn place(point: &Point, file: &SourceFile, alternate: &str) -> Option<Vec<Found>
         .refused
         .iter()
         .any(|candidate| !(alternate.skip_inline && candidate.refusal.as_ref().is_some_and(|r| r.is_inline())));
-    let fits = finding.found.len() >= point.count.min && point.count.max.is_none_or(|max| finding.found.len() <= max);
-    (!is_refused && fits).then_some(finding.found)
+    (!is_refused && !finding.found.is_empty()).then_some(finding.found)
 }
 
 /// Words of the inserted line that the old function knew and the new one does not.

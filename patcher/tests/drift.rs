@@ -50,10 +50,14 @@ fn a_point_is_graded_against_what_the_lock_remembers() {
 #[test]
 fn a_lock_survives_writing_and_reading_and_has_a_line_for_each_point() {
     let mut lock = Lock::default();
-    lock.record("crate-0.1.2", &[look("a.cpp", "int decode(int n) {\n    return n;\n}\n")]);
-    lock.record("b \"quoted\"", &[look("old.cpp", "")]);
+    let placed = look("a.cpp", "int decode(int n) {\n    return n;\n}\n");
+    lock.record("crate-0.1.2", std::slice::from_ref(&placed));
+    lock.record("crate-0.1.3\"quoted\"", &[look("old.cpp", "")]);
+    // What is alike stands there once.
+    lock.record("crate-0.1.4", &[placed]);
     let text = lock.render();
     assert_eq!(Lock::parse(&text).unwrap(), lock, "{text}");
     assert_eq!(text.lines().filter(|l| l.contains("decode.span")).count(), 1);
+    assert!(text.contains("crate-0.1.2 crate-0.1.4"), "{text}");
     assert!(Lock::parse("x = 1").unwrap_err().to_string().contains("drift --bless"));
 }

@@ -116,6 +116,8 @@ fn gemma_tells_the_truth() {
     let load = telemetry.span("llama_model_load").unwrap();
     assert_eq!(load.attribute("llama.model.arch"), Some(&json!("gemma3")));
     assert_eq!(telemetry.resource["llama.version"].as_str().map(|v| v.starts_with("0.6.0")), Some(true), "{:?}", telemetry.resource);
+    assert_eq!(telemetry.resource["ggml.version"], json!("0.26.0"));
+    assert!(!telemetry.resource.contains_key("llama.commit"), "nobody knows the commit of this tree: {:?}", telemetry.resource);
 }
 
 #[test]
@@ -134,6 +136,7 @@ fn every_exported_name_is_in_the_registry() {
     names.extend(telemetry.spans.iter().flat_map(|span| span.attributes.keys().map(String::as_str)));
     names.extend(telemetry.metrics.iter().map(|metric| metric.name.as_str()));
     names.extend(telemetry.metrics.iter().flat_map(|m| m.points.iter().flat_map(|p| p.attributes.keys().map(String::as_str))));
+    names.extend(telemetry.resource.keys().map(String::as_str).filter(|name| name.starts_with("llama.") || name.starts_with("ggml.")));
     assert!(names.contains("llama_ubatch") && names.len() > 50, "{names:?}");
     let unknown: Vec<_> = names.into_iter().filter(|name| !reference.contains(&format!("`{name}`"))).collect();
     assert!(unknown.is_empty(), "not in docs/telemetry.md: {unknown:?}");

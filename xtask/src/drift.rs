@@ -15,7 +15,9 @@ use crate::{
 };
 
 mod compile;
+mod fire;
 mod list;
+mod newest;
 mod sweep;
 mod table;
 mod trees;
@@ -46,7 +48,13 @@ pub struct Args {
     /// Send every patched file of the trees that upstream.toml marks for it through the C++ compiler's front end
     #[arg(long, conflicts_with_all = ["bless", "check"])]
     syntax: bool,
-    /// Number of trees at a time [default: the number of processors]
+    /// Build llama.cpp from each of those trees, decode with it, and fail if a point that is placed does not fire; takes hours
+    #[arg(long, conflicts_with_all = ["bless", "check", "syntax"])]
+    build: bool,
+    /// Ask the registries for releases that upstream.toml does not list yet, and sweep those too
+    #[arg(long, conflicts_with_all = ["only", "bless", "check", "syntax", "build"])]
+    newest: bool,
+    /// Number of trees, or with --build of compilers, at a time [default: the number of processors]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// How to print the result
@@ -59,9 +67,18 @@ pub struct Args {
 /// # Errors
 /// The list, the points or the lock cannot be read; a tree cannot be downloaded or read; a generated file is stale.
 pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
-    let list = Sweep::read(context)?;
+    let mut list = Sweep::read(context)?;
+    if args.newest {
+        let era = newest::era(context, &list)?;
+        let names: Vec<_> = era.trees().iter().map(ToString::to_string).collect();
+        context.ui.say(match names.is_empty() {
+            true => format!("{FILE} lists every release"),
+            false => format!("not in {FILE} yet: {}", names.join(", ")),
+        });
+        list.eras.insert(0, era);
+    }
     let mut only = args.only.clone();
-    if args.syntax && only.is_empty() {
+    if (args.syntax || args.build) && only.is_empty() {
         only.clone_from(&list.compiled);
     }
     let trees = wanted(list.trees(), &only)?;
@@ -71,6 +88,10 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let places = trees::Places::read(context).find(context, &trees)?;
 
     let threads = args.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    if args.build {
+        let failed = fire::fire(context, &trees, &places, &points, &added, threads)?;
+        return Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
     if args.syntax {
         let failed = compile::syntax(context, &trees, &places, &points, &added, threads)?;
         return Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS });

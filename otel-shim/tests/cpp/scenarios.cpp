@@ -72,9 +72,11 @@ static void hostile() {
     LLAMA_OTEL_ADD_ATTRIBUTE("long", std::string(10 << 20, 'x'));
     LLAMA_OTEL_ADD_ATTRIBUTE("control", "a\nb\x1b[31m\"'</script>");
     LLAMA_OTEL_ADD_ATTRIBUTE("invalid", std::string("\xff\xfe ok"));
-    for (int i = 0; i < 100; i++) { // more than there is room for
-        LLAMA_OTEL_ADD_ATTRIBUTE("many", i);
+    for (int i = 0; i < 100; i++) {
+        LLAMA_OTEL_ADD_ATTRIBUTE("again", i);
     }
+    LLAMA_OTEL_ADD_ATTRIBUTES("1", 1, "2", 2, "3", 3, "4", 4, "5", 5, "6", 6, "7", 7, "8", 8, "9", 9, "10", 10, "11", 11, "12", 12, "13", 13, "14", 14, "15", 15);
+    LLAMA_OTEL_ADD_ATTRIBUTES("16", 1, "17", 2, "18", 3, "19", 4, "20", 5, "21", 6, "22", 7, "23", 8, "24", 9, "25", 10, "26", 11, "27", 12, "28", 13, "29", 14, "30", 15);
 }
 
 static void burst(int n) {

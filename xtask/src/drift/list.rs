@@ -91,7 +91,8 @@ impl Sweep {
 }
 
 impl Era {
-    fn trees(&self) -> Vec<Listed<'_>> {
+    /// Its trees, by package, in a package as listed.
+    pub fn trees(&self) -> Vec<Listed<'_>> {
         let mut trees = Vec::new();
         for (registry, packages) in [(Registry::Crates, &self.crates), (Registry::Packages, &self.sdists)] {
             for (package, versions) in packages {

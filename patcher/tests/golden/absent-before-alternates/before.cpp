@@ -1,0 +1,7 @@
+static int decode_internal(int n) {
+    return n;
+}
+
+int decode(int n) {
+    return decode_internal(n);
+}
