@@ -157,8 +157,12 @@ template <typename Context> int64_t llama_otel_evaluation_us(const Context * con
     if (!context) {
         return 0;
     }
-    const auto perf = llama_perf_context(context);
-    return (int64_t) (1000.0 * (perf.t_p_eval_ms + perf.t_eval_ms));
+    if constexpr (llama_otel_has_n_eval<Context>::value) {
+        return context->t_p_eval_us + context->t_eval_us;
+    } else {
+        const auto perf = llama_perf_context(context);
+        return (int64_t) (1000.0 * (perf.t_p_eval_ms + perf.t_eval_ms));
+    }
 }
 
 // The cells of a KV cache that has one stream: a container of one, whose cells count themselves or are counted by it.

@@ -208,8 +208,7 @@ fn tokens(text: &str) -> Vec<String> {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let is_word = |c: char| c == '_' || c.is_alphanumeric();
-        let end =
-            if is_word(first) { rest.find(|c| !is_word(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
+        let end = if is_word(first) { rest.find(|c| !is_word(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
         let (token, tail) = rest.split_at(end);
         if !first.is_whitespace() {
             tokens.push(token.to_owned());
@@ -336,8 +335,13 @@ impl Corpus {
         let file = self.file(candidate);
         let function = self.function(candidate);
         let mut evidence = vec![format!("{:.0} % of the text", 100.0 * ranked.text)];
-        let mut draft =
-            Draft { file: &file.path, function: function.map(|f| f.name.as_str()), params: Vec::new(), insert: None, memory };
+        let mut draft = Draft {
+            file: &file.path,
+            function: function.map(|f| f.name.as_str()),
+            params: Vec::new(),
+            insert: None,
+            memory,
+        };
         if let Some(function) = function {
             bind(&mut draft, file, function, &candidate.text, &mut evidence)?;
         }
@@ -437,15 +441,19 @@ fn bind(
 ) -> Option<()> {
     let memory = draft.memory;
     for old in &memory.alternate.params {
-        let old_name = memory.function.as_ref().and_then(|f| {
-            f.parameters.iter().find(|(_, of)| **of == old.normal).map(|(name, _)| name.as_str())
-        });
-        let has_name = |p: &&Parameter| p.name.is_some() && (p.name.as_deref() == old_name || p.name.as_deref() == Some(&old.capture));
+        let old_name = memory
+            .function
+            .as_ref()
+            .and_then(|f| f.parameters.iter().find(|(_, of)| **of == old.normal).map(|(name, _)| name.as_str()));
+        let has_name = |p: &&Parameter| {
+            p.name.is_some() && (p.name.as_deref() == old_name || p.name.as_deref() == Some(&old.capture))
+        };
         let same = function.parameters.iter().find(|p| p.normal == old.normal);
         let like = || {
-            let likest = function.parameters.iter().max_by(|a, b| {
-                likeness(&a.normal, &old.normal).total_cmp(&likeness(&b.normal, &old.normal))
-            });
+            let likest = function
+                .parameters
+                .iter()
+                .max_by(|a, b| likeness(&a.normal, &old.normal).total_cmp(&likeness(&b.normal, &old.normal)));
             likest.filter(|p| likeness(&p.normal, &old.normal) >= 0.3)
         };
         let is_method = is_method_of(&function.name, old.normal.trim_end_matches('*'));
@@ -531,7 +539,9 @@ impl Draft<'_> {
     /// A point that finds every statement of the function.
     fn any(&self) -> String {
         let alternate = self.write(Some(ANY), Position::Before, true);
-        format!("[[point]]\nid = \"any\"\npurpose = \"any\"\ncount = \"1..\"\ncount_reason = \"any\"\ninsert = 'LLAMA_OTEL_ANY();'\nat = [{alternate}]\n")
+        format!(
+            "[[point]]\nid = \"any\"\npurpose = \"any\"\ncount = \"1..\"\ncount_reason = \"any\"\ninsert = 'LLAMA_OTEL_ANY();'\nat = [{alternate}]\n"
+        )
     }
 
     /// An expression for a statement's first line: its beginning up to a string or comment, with the groups that the
@@ -545,10 +555,12 @@ impl Draft<'_> {
             let Some(anchor) = &self.memory.alternate.anchor else { continue };
             let old = anchor.regex.captures(self.memory.statement.as_bytes());
             let value = old.and_then(|old| Some(String::from_utf8_lossy(old.name(group)?.as_bytes()).into_owned()));
-            let known = value.and_then(|value| regex::Regex::new(&format!(r"{}\b", regex::escape(&regex::escape(&value)))).ok());
+            let known = value
+                .and_then(|value| regex::Regex::new(&format!(r"{}\b", regex::escape(&regex::escape(&value)))).ok());
             // A word of its own: not the end of a longer one.
             let at = known.and_then(|known| {
-                let is_apart = |at: &regex::Match<'_>| !regex[..at.start()].ends_with(|c: char| c == '_' || c.is_alphanumeric());
+                let is_apart =
+                    |at: &regex::Match<'_>| !regex[..at.start()].ends_with(|c: char| c == '_' || c.is_alphanumeric());
                 known.find_iter(&regex).find(is_apart).map(|at| at.range())
             });
             if let Some(at) = at {
@@ -571,7 +583,8 @@ fn literal(text: &str) -> String {
 /// The sites of the point with this one alternate in the file, if the line can stand at all of them.
 fn place(point: &Point, file: &SourceFile, alternate: &str) -> Option<Vec<Found>> {
     let insert = point.at.first()?.insert.as_str();
-    let text = format!("[[point]]\nid = \"mend\"\npurpose = \"mend\"\ninsert = {}\nat = [{alternate}]\n", quoted(insert));
+    let text =
+        format!("[[point]]\nid = \"mend\"\npurpose = \"mend\"\ninsert = {}\nat = [{alternate}]\n", quoted(insert));
     let set = PointSet::parse([("mend.toml", text)]).ok()?;
     let alternate = set.points().first()?.at.first()?;
     let finding = locate::locate(file, alternate).ok()?;
@@ -627,7 +640,8 @@ fn likeness(one: &str, other: &str) -> f64 {
 /// Shared elements of two lists, as a share of both: 1 for the same, 0 for nothing in common.
 fn likeness_of(one: &[String], other: &[String]) -> f64 {
     let mut left = other.to_vec();
-    let shared = one.iter().filter(|word| left.iter().position(|o| o == *word).map(|at| left.swap_remove(at)).is_some());
+    let shared =
+        one.iter().filter(|word| left.iter().position(|o| o == *word).map(|at| left.swap_remove(at)).is_some());
     let shared = shared.count();
     ratio(2.0 * shared as f64, (one.len() + other.len()) as f64)
 }

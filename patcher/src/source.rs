@@ -150,6 +150,8 @@ impl SourceFile {
 /// Walks a syntax tree and notes every function definition. Iterative: nesting depth is the input's choice.
 struct Indexer<'a> {
     code: &'a [u8],
+    /// Every opening brace. What holds none has no function in it: most of a file need not be walked.
+    braces: Vec<usize>,
     functions: Vec<Function>,
     /// Of each function, where its parameter list starts.
     parameter_starts: Vec<usize>,
@@ -159,7 +161,27 @@ struct Indexer<'a> {
 
 impl<'a> Indexer<'a> {
     fn new(code: &'a [u8]) -> Self {
-        Indexer { code, functions: Vec::new(), parameter_starts: Vec::new(), errors: Vec::new(), scopes: Vec::new() }
+        let braces = code.iter().enumerate().filter(|(_, byte)| **byte == b'{').map(|(at, _)| at).collect();
+        Indexer {
+            code,
+            braces,
+            functions: Vec::new(),
+            parameter_starts: Vec::new(),
+            errors: Vec::new(),
+            scopes: Vec::new(),
+        }
+    }
+
+    /// Whether a node may hold a definition, or a part that the parser gave up on.
+    fn is_worth_entering(&self, node: Node<'_>) -> bool {
+        let range = node.byte_range();
+        let next = self.braces.partition_point(|at| *at < range.start);
+        let has_brace = self.braces.get(next).is_some_and(|at| *at < range.end);
+        // A definition may do without (`= default`), and these may hold one.
+        let may_wrap = |kind: &str| {
+            matches!(kind, "template_declaration" | "linkage_specification") || kind.starts_with("preproc_")
+        };
+        has_brace || node.has_error() || may_wrap(node.kind())
     }
 
     fn run(mut self, root: Node<'_>) -> (Vec<Function>, Vec<Range<usize>>) {
@@ -173,7 +195,7 @@ impl<'a> Indexer<'a> {
             if node.is_named() {
                 self.enter(node, depth);
             }
-            if cursor.goto_first_child() {
+            if self.is_worth_entering(node) && cursor.goto_first_child() {
                 depth += 1;
                 continue;
             }

@@ -265,6 +265,44 @@ mod tests {
         assert_eq!((names(&one), names(&two)), (vec!["two".to_owned()], vec!["one".to_owned()]));
     }
 
+    /// A kill hits the moment between two renames too seldom to show that there is none; somebody who looks all the
+    /// time does see it.
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    #[test]
+    fn the_target_is_there_at_every_moment_of_a_replacement() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
+        fs::create_dir(&one).unwrap();
+        fs::create_dir(&two).unwrap();
+        if exchange(&one, &two).unwrap() == Exchange::NotHere {
+            eprintln!("SKIP: {} cannot exchange folders", dir.path().display());
+            return;
+        }
+        let target = dir.path().join("a");
+        let slot = Slot::lock(&target, &QUIET()).unwrap();
+        let replace = || slot.replace(|new| Ok(fs::write(new.join("stamp"), "")?)).unwrap();
+        replace();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let (mut looks, mut missing) = (0_u64, 0_u64);
+                while !is_over.load(Ordering::Relaxed) {
+                    looks += 1;
+                    missing += u64::from(fs::metadata(target.join("stamp")).is_err());
+                }
+                (looks, missing)
+            });
+            for _ in 0..300 {
+                replace();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            let (looks, missing) = watcher.join().unwrap();
+            assert!(looks > 300, "only {looks} looks");
+            assert_eq!(missing, 0, "of {looks} looks");
+        });
+    }
+
     #[cfg(unix)]
     #[test]
     fn read_only_folders_can_be_replaced() {
@@ -277,7 +315,10 @@ mod tests {
             fs::set_permissions(path, fs::Permissions::from_mode(0o555)).unwrap();
         }
         Slot::lock(&target, &QUIET()).unwrap().replace(|new| Ok(fs::write(new.join("one"), "1")?)).unwrap();
-        assert_eq!((names(&target), names(dir.path())), (vec!["one".to_owned()], vec![".a.lock".to_owned(), "a".to_owned()]));
+        assert_eq!(
+            (names(&target), names(dir.path())),
+            (vec!["one".to_owned()], vec![".a.lock".to_owned(), "a".to_owned()])
+        );
     }
 
     #[test]

@@ -125,7 +125,9 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
 fn wanted<'a>(trees: Vec<Listed<'a>>, only: &[String]) -> Result<Vec<Listed<'a>>> {
     for name in only {
         if !trees.iter().any(|tree| tree.to_string() == *name) {
-            bail!("{FILE} lists no tree `{name}` in [sweep]\nhelp: names are PACKAGE-VERSION, such as llama-cpp-sys-2-0.1.161");
+            bail!(
+                "{FILE} lists no tree `{name}` in [sweep]\nhelp: names are PACKAGE-VERSION, such as llama-cpp-sys-2-0.1.161"
+            );
         }
     }
     Ok(trees.into_iter().filter(|tree| only.is_empty() || only.contains(&tree.to_string())).collect())

@@ -130,8 +130,8 @@ fn export(context: &Context, args: &PatchArgs) -> Result<ExitCode> {
         path: None,
     };
     let slot = Slot::lock(&target, &context.ui)?;
-    let is_foreign = !target.join(MANIFEST).is_file()
-        && fs::read_dir(&target).is_ok_and(|mut entries| entries.next().is_some());
+    let is_foreign =
+        !target.join(MANIFEST).is_file() && fs::read_dir(&target).is_ok_and(|mut entries| entries.next().is_some());
     if is_foreign {
         bail!(
             "{} is a folder that this program did not make\nhelp: name an empty or a new one with --out",

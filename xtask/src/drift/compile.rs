@@ -121,7 +121,12 @@ fn check_all(
     let work = || -> Result<()> {
         while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut command = Command::new(compiler);
-            command.current_dir(root).stdin(Stdio::null()).args(["-fsyntax-only", "-std=c++17", "-w", "-DLLAMA_OTEL=1"]);
+            command.current_dir(root).stdin(Stdio::null()).args([
+                "-fsyntax-only",
+                "-std=c++17",
+                "-w",
+                "-DLLAMA_OTEL=1",
+            ]);
             command.args(["-DGGML_VERSION=\"0\"", "-DGGML_COMMIT=\"0\"", "-DGGML_USE_CPU"]);
             command.args([".", "src", "include", "ggml/include", "ggml/src", "common"].map(|dir| format!("-I{dir}")));
             let output = command.arg(source).output().context("cannot start the C++ compiler")?;

@@ -51,6 +51,7 @@ static int decode(llama_context * ctx, int n, int pos) {
     return status;
 }
 
+#if HAS_SAMPLERS
 static void sample(llama_context * ctx, std::vector<llama_sampler *> samplers) {
     llama_sampler * chain = llama_sampler_chain_init(llama_sampler_chain_default_params());
     for (llama_sampler * sampler : samplers) {
@@ -59,6 +60,7 @@ static void sample(llama_context * ctx, std::vector<llama_sampler *> samplers) {
     CHECK(llama_sampler_sample(chain, ctx, -1) >= 0);
     llama_sampler_free(chain);
 }
+#endif
 
 int main(int argc, char ** argv) {
     CHECK(argc == 3);
@@ -92,10 +94,12 @@ int main(int argc, char ** argv) {
 
     CHECK(decode(ctx, 48, 0) == 0);
     llama_synchronize(ctx);
-    sample(ctx, { llama_sampler_init_greedy() });
     CHECK(decode(ctx, 1, 48) == 0);
+#if HAS_SAMPLERS
+    sample(ctx, { llama_sampler_init_greedy() });
     sample(ctx, { llama_sampler_init_top_k(5), llama_sampler_init_top_p(0.9f, 1), llama_sampler_init_min_p(0.05f, 1),
         llama_sampler_init_temp(0.8f), llama_sampler_init_temp_ext(0.8f, 0.1f, 1.0f), llama_sampler_init_dist(1) });
+#endif
 
     llama_set_abort_callback(ctx, yes, nullptr);
     decode(ctx, 48, 49); // an older one decodes to the end

@@ -161,6 +161,9 @@ impl Run<'_> {
         let (source, program, out) = (work.join("fire.cpp"), work.join("fire"), work.join("out"));
         fs::write(&source, PROGRAM).with_context(|| format!("cannot write {}", source.display()))?;
         let mut command = Command::new(compiler()?);
+        // Before there were samplers, sampling was a row of calls, and no point lies in them.
+        let header = fs::read_to_string(work.join("src/include/llama.h")).unwrap_or_default();
+        command.arg(format!("-DHAS_SAMPLERS={}", i32::from(header.contains("llama_sampler_chain_init"))));
         command.args(["-std=c++17", "-g", "-w", "-DLLAMA_OTEL=1"]).arg(&source).arg("-o").arg(&program);
         command.arg("-I").arg(work.join("src"));
         command.args(manifest.include_dirs.iter().map(|dir| format!("-I{}", out.join(dir).display())));
@@ -218,7 +221,8 @@ fn trace(plan: &mut Plan) {
 }
 
 fn report(plan: &Plan, output: &str) -> Report {
-    let printed = |what: &str| -> BTreeSet<&str> { output.lines().filter_map(|line| line.strip_prefix(what)).collect() };
+    let printed =
+        |what: &str| -> BTreeSet<&str> { output.lines().filter_map(|line| line.strip_prefix(what)).collect() };
     let (fired, spans) = (printed("fired "), printed("span "));
     let mut report = Report { fired: 0, excused: Vec::new(), silent: Vec::new(), spans_missing: Vec::new() };
     for verdict in &plan.verdicts {

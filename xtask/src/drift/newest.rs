@@ -98,9 +98,15 @@ fn newest_crate(context: &Context, dir: &Path, name: &str, requirement: &str) ->
 
 fn sdists_after(context: &Context, name: &str, known: &str) -> Result<Vec<String>> {
     let python = Python::required("asking the Python package index")?.with_pip(context)?;
-    let text = checked(
-        python.command().args(["-m", "pip", "--disable-pip-version-check", "--no-input", "index", "versions", name]),
-    )
+    let text = checked(python.command().args([
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--no-input",
+        "index",
+        "versions",
+        name,
+    ]))
     .with_context(|| format!("pip could not list the versions of {name}"))?;
     Ok(versions_before(&text, known))
 }
@@ -108,7 +114,11 @@ fn sdists_after(context: &Context, name: &str, known: &str) -> Result<Vec<String
 /// `pip index versions` prints `Available versions: 0.3, 0.2, …`, the newest first.
 fn versions_before(text: &str, known: &str) -> Vec<String> {
     let line = text.lines().find_map(|line| line.strip_prefix("Available versions: ")).unwrap_or_default();
-    line.split(", ").map(str::trim).take_while(|version| *version != known && !version.is_empty()).map(str::to_owned).collect()
+    line.split(", ")
+        .map(str::trim)
+        .take_while(|version| *version != known && !version.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]

@@ -75,8 +75,7 @@ fn sign(grade: Grade) -> char {
     }
 }
 
-const LEGEND: &str =
-    "+ placed   > placed, moved   ~ placed, the function's body changed   - absent by declaration   L LOST   A AMBIGUOUS";
+const LEGEND: &str = "+ placed   > placed, moved   ~ placed, the function's body changed   - absent by declaration   L LOST   A AMBIGUOUS";
 
 /// Trees down, points across; the points' names stand upright above their columns.
 pub fn text(swept: &[Swept<'_>], points: &PointSet) -> String {

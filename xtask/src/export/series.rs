@@ -115,7 +115,12 @@ pub fn write(
         bail!("the series does not add up to the plan; this is a defect of the export, please report it");
     }
     let what = "What was inserted where, for `cargo xtask patch` to check, renew or revert it.\n".to_owned();
-    steps.push((format!("say what was patched ({STAMP})"), what, Vec::new(), vec![(STAMP.to_owned(), None, stamp.to_vec())]));
+    steps.push((
+        format!("say what was patched ({STAMP})"),
+        what,
+        Vec::new(),
+        vec![(STAMP.to_owned(), None, stamp.to_vec())],
+    ));
 
     steps.retain(|(.., changes)| !changes.is_empty());
     let total = steps.len();
@@ -206,7 +211,10 @@ fn edits<'a>(before: &'a [u8], after: &'a [u8]) -> Vec<Edit<'a>> {
             continue;
         }
         // The last line, which gets a newline.
-        if let Some(last) = old.next_if(|old| !old.ends_with(b"\n") && line.strip_suffix(b"\n").is_some_and(|line| line.strip_suffix(b"\r").unwrap_or(line) == *old)) {
+        if let Some(last) = old.next_if(|old| {
+            !old.ends_with(b"\n")
+                && line.strip_suffix(b"\n").is_some_and(|line| line.strip_suffix(b"\r").unwrap_or(line) == *old)
+        }) {
             edits.push((b'-', last));
         }
         edits.push((b'+', line));
@@ -259,10 +267,7 @@ mod tests {
         assert_eq!(patch("a\nb\n", "a\nx\nb\n"), "@@ -1,2 +1,3 @@\n a\n+x\n b\n");
         let old = "1\n2\n3\n4\n5\n6\n7\n8\n9\n";
         let new = "x\n1\n2\n3\n4\n5\n6\n7\n8\ny\n9\n";
-        assert_eq!(
-            patch(old, new),
-            "@@ -1,3 +1,4 @@\n+x\n 1\n 2\n 3\n@@ -6,4 +7,5 @@\n 6\n 7\n 8\n+y\n 9\n"
-        );
+        assert_eq!(patch(old, new), "@@ -1,3 +1,4 @@\n+x\n 1\n 2\n 3\n@@ -6,4 +7,5 @@\n 6\n 7\n 8\n+y\n 9\n");
     }
 
     #[test]

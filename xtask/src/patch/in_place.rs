@@ -25,7 +25,6 @@ use super::{
 };
 use crate::{cache::lock_file, context::Context};
 
-
 /// The right to change a tree, against other runs of the same user.
 ///
 /// # Errors

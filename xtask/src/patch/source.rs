@@ -20,9 +20,8 @@ use super::{
 };
 
 /// Files that a line of ours can be in. Anything else that looks like one is text about it, or CMake's cache.
-const EXTENSIONS: [&str; 16] = [
-    "c", "cc", "cpp", "cxx", "h", "hh", "hpp", "cu", "cuh", "m", "mm", "metal", "cl", "comp", "cmake", "inc",
-];
+const EXTENSIONS: [&str; 16] =
+    ["c", "cc", "cpp", "cxx", "h", "hh", "hpp", "cu", "cuh", "m", "mm", "metal", "cl", "comp", "cmake", "inc"];
 /// How the names of new contents begin and end until they take their place, see [`super::in_place`].
 pub const STAGED: (&str, &str) = (".llama-otel-", ".tmp");
 /// How many findings of a kind a refusal lists.
@@ -69,6 +68,22 @@ pub struct Source {
     pub staged: Vec<String>,
 }
 
+/// A tree that is known to be upstream's, such as one out of the cache.
+///
+/// # Errors
+/// It cannot be read.
+pub fn pristine(root: &Path, name: &str) -> Result<Source> {
+    Ok(Source {
+        name: name.to_owned(),
+        root: root.to_owned(),
+        tree: Tree::open(root, name).with_context(|| format!("cannot read the tree {}", root.display()))?,
+        known: None,
+        stripped: BTreeMap::new(),
+        added: Vec::new(),
+        staged: Vec::new(),
+    })
+}
+
 /// Looks at a tree. With `force`, what would be lost by stripping is no reason to refuse it.
 ///
 /// # Errors
@@ -76,15 +91,7 @@ pub struct Source {
 pub fn examine(root: &Path, name: &str, points: &PointSet, force: bool) -> Result<Source> {
     let found = scan(root).with_context(|| format!("cannot read {}", root.display()))?;
     let known = stamp::read(root).as_ref().and_then(Known::of);
-    let mut source = Source {
-        name: name.to_owned(),
-        root: root.to_owned(),
-        tree: Tree::open(root, name).with_context(|| format!("cannot read the tree {}", root.display()))?,
-        known,
-        stripped: BTreeMap::new(),
-        added: found.added,
-        staged: found.staged,
-    };
+    let mut source = Source { known, added: found.added, staged: found.staged, ..pristine(root, name)? };
     let refused = |reasons: Vec<String>, help: &str| Refused { tree: name.to_owned(), reasons, help: help.to_owned() };
     let Some(known) = &source.known else {
         let mut reasons: Vec<_> = listed(found.marked.iter().filter_map(|(path, bytes)| {
@@ -178,11 +185,11 @@ impl Source {
                 continue;
             }
             let target = to.join(&path);
-            let written = fs::create_dir_all(target.parent().unwrap_or(to)).and_then(|()| match self.stripped.get(&path)
-            {
-                Some(bytes) => fs::write(&target, bytes),
-                None => fs::copy(self.root.join(&path), &target).map(|_| ()),
-            });
+            let written =
+                fs::create_dir_all(target.parent().unwrap_or(to)).and_then(|()| match self.stripped.get(&path) {
+                    Some(bytes) => fs::write(&target, bytes),
+                    None => fs::copy(self.root.join(&path), &target).map(|_| ()),
+                });
             written.with_context(|| format!("cannot write {}", target.display()))?;
         }
         Ok(())

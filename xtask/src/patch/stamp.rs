@@ -103,8 +103,8 @@ impl<'a> Stamp<'a> {
         if known != wanted {
             return Ok(Some("the same points give other lines today"));
         }
-        let found =
-            digest_without(target, |path| path == STAMP).with_context(|| format!("cannot read {}", target.display()))?;
+        let found = digest_without(target, |path| path == STAMP)
+            .with_context(|| format!("cannot read {}", target.display()))?;
         Ok((digest != Some(Value::String(found))).then_some("its files were changed by hand or by a build"))
     }
 }

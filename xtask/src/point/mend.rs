@@ -15,7 +15,10 @@ use super::{draft::Declared, trees, verdict};
 use crate::{
     Format,
     context::Context,
-    patch::{NO_PLAN, load_points, source::Source},
+    patch::{
+        NO_PLAN, load_points,
+        source::{self, Source},
+    },
 };
 
 /// Command line of the verb.
@@ -101,14 +104,14 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
 }
 
 /// The tree at hand that has the point and whose name is next to the tree's.
-fn nearest(context: &Context, declared: &Declared, source: &Source) -> Result<(Source, Verdict)> {
+fn nearest(context: &Context, declared: &Declared, lost: &Source) -> Result<(Source, Verdict)> {
     let point = declared.whole()?;
     let trees = trees::at_hand(context);
-    let here = trees.iter().position(|(_, dir)| *dir == source.root).unwrap_or(0);
+    let here = trees.iter().position(|(_, dir)| *dir == lost.root).unwrap_or(0);
     let mut by_distance: Vec<_> = trees.into_iter().enumerate().collect();
     by_distance.sort_by_key(|(at, _)| at.abs_diff(here));
     for (_, (name, dir)) in by_distance {
-        let Ok(like) = crate::patch::source::examine(&dir, &name, &point, false) else { continue };
+        let like = source::pristine(&dir, &name)?;
         let verdict = verdict(&like.tree, &point)?;
         if verdict.outcome == Outcome::Placed {
             return Ok((like, verdict));

@@ -171,8 +171,7 @@ fn candidates(source: &Source, finder: &memchr::memmem::Finder<'_>) -> Result<Ve
             if !entry.file_type().is_file() || !matches!(extension, Some("c" | "cc" | "cpp" | "h" | "hpp")) {
                 continue;
             }
-            let bytes =
-                fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
+            let bytes = fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
             if finder.find(&bytes).is_some() {
                 paths.push((relative(&source.root, entry.path())?, bytes));
             }
@@ -186,34 +185,25 @@ fn relative(root: &Path, path: &Path) -> Result<String> {
     Ok(parts.collect::<Vec<_>>().join("/"))
 }
 
-/// One line for each tree: where the point lands, or why not. Trees that say the same share a line. Returns the number
-/// of those that have it.
+/// One line for each tree: where the point lands, or why not. Returns the number of those that have it.
 fn show(point: &PointSet, sources: &[Source]) -> Result<usize> {
     let mut placed = 0;
-    let mut rows: Vec<(String, Vec<&str>)> = Vec::new();
+    let width = sources.iter().map(|source| source.name.len()).max().unwrap_or(0);
+    eprintln!();
     for source in sources {
         let verdict = verdict(&source.open_for(point)?, point)?;
-        placed += usize::from(verdict.outcome == Outcome::Placed);
-        let what = match (verdict.sites.as_slice(), verdict.alternate) {
-            ([], _) | (_, None) => {
+        let what = match (verdict.sites.first(), verdict.alternate) {
+            (Some(first), Some(index)) => {
+                placed += 1;
+                let lines: Vec<_> = verdict.sites.iter().map(|site| site.line.to_string()).collect();
+                format!("alternate {index}  {}:{}  {}", first.file, lines.join(","), first.inserted)
+            }
+            _ => {
                 let why = verdict.tried.iter().map(|tried| format!("{}: {}", tried.file, tried.why));
                 format!("{}  {}", outcome_word(verdict.outcome), why.collect::<Vec<_>>().join("; "))
             }
-            (sites, Some(index)) => {
-                let lines: Vec<_> = sites.iter().map(|site| site.line.to_string()).collect();
-                let first = &sites[0];
-                format!("alternate {index}  {}:{}  {}", first.file, lines.join(","), first.inserted)
-            }
         };
-        match rows.iter_mut().find(|(known, _)| *known == what) {
-            Some((_, names)) => names.push(&source.name),
-            None => rows.push((what, vec![&source.name])),
-        }
-    }
-    eprintln!();
-    for (what, names) in rows {
-        eprintln!("{what}");
-        eprintln!("    in {}", names.join(", "));
+        eprintln!("{:width$}  {what}", source.name);
     }
     Ok(placed)
 }

@@ -61,7 +61,7 @@ pub fn open(context: &Context, name: Option<&str>, points: &PointSet) -> Result<
     source::examine(&context.vendor_src(&vendored.pin), &vendored.pin, points, false)
 }
 
-/// Every tree at hand and the folders `more`, opened. One that cannot be read is named and left out.
+/// Every tree at hand and the folders `more`, opened.
 pub fn open_all(context: &Context, more: &[PathBuf], points: &PointSet) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for dir in more {
@@ -69,10 +69,7 @@ pub fn open_all(context: &Context, more: &[PathBuf], points: &PointSet) -> Resul
         sources.push(source::examine(&root, &dir.display().to_string(), points, false)?);
     }
     for (name, dir) in at_hand(context) {
-        match source::examine(&dir, &name, points, false) {
-            Ok(source) => sources.push(source),
-            Err(error) => context.ui.warn(format_args!("{name} is left out: {error:#}")),
-        }
+        sources.push(source::pristine(&dir, &name)?);
     }
     if sources.is_empty() {
         bail!("no tree is at hand\nhelp: `cargo xtask vendor` gets one; or name a folder with --tree");

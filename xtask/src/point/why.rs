@@ -146,7 +146,8 @@ fn explain(out: &mut String, tried: &Tried) {
 /// Upstream's lines around a site, and the line that goes with it.
 fn excerpt(out: &mut String, bytes: &[u8], line: usize, inserted: &str) {
     let first = line.saturating_sub(AROUND).max(1);
-    for (index, text) in bytes.split(|byte| *byte == b'\n').enumerate().skip(first - 1).take(line + AROUND + 1 - first) {
+    for (index, text) in bytes.split(|byte| *byte == b'\n').enumerate().skip(first - 1).take(line + AROUND + 1 - first)
+    {
         let here = if index + 1 == line { '>' } else { ' ' };
         let _ = writeln!(out, "      {here}{:6}  {}", index + 1, String::from_utf8_lossy(text).trim_end());
     }

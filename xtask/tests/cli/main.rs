@@ -1,6 +1,7 @@
 //! The xtask program as a user runs it, in throw-away checkouts.
 
 mod checkout;
+mod drift;
 #[cfg(unix)]
 mod tools;
 mod vendor;

@@ -58,7 +58,7 @@ pub fn write_fork(dir: &Path, extra: usize) {
         write(&dir.join(name), text);
     }
     for index in 0..extra {
-        write(&dir.join(format!("src/part-{index}.cpp")), &format!("int part_{index};\n").repeat(20));
+        write(&dir.join(format!("src/part-{index}.cpp")), format!("int part_{index};\n").repeat(20));
     }
 }
 
@@ -66,7 +66,10 @@ pub fn write_fork(dir: &Path, extra: usize) {
 pub fn checkout_with_points() -> Checkout {
     let checkout = Checkout::new();
     write_points(&checkout, "llama_decode");
-    write(&checkout.path().join("otel-shim/include/otel.h"), "#pragma once\n#define LLAMA_OTEL_SPAN(name)\n#define LLAMA_OTEL_SET_DECODE_STATUS(code)\n");
+    write(
+        &checkout.path().join("otel-shim/include/otel.h"),
+        "#pragma once\n#define LLAMA_OTEL_SPAN(name)\n#define LLAMA_OTEL_SET_DECODE_STATUS(code)\n",
+    );
     write(&checkout.path().join("otel-shim/cpp/otel.cpp"), "#include \"otel.h\"\n");
     write(&checkout.path().join("otel-shim/cmake/CMakeLists.txt"), "add_library(llama-otel otel.cpp)\n");
     checkout
@@ -74,7 +77,7 @@ pub fn checkout_with_points() -> Checkout {
 
 /// Another version of the points: the span has another name.
 pub fn write_points(checkout: &Checkout, span: &str) {
-    write(&checkout.path().join("patcher/points/decode.toml"), &POINTS.replace("@VERSION@", span));
+    write(&checkout.path().join("patcher/points/decode.toml"), POINTS.replace("@VERSION@", span));
 }
 
 pub fn write(path: &Path, text: impl AsRef<[u8]>) {

@@ -5,7 +5,9 @@
 mod checkout;
 mod export;
 mod fork;
+mod in_place;
 #[cfg(unix)]
 mod killed;
-mod in_place;
+mod point;
 mod refused;
+mod schema;
