@@ -114,7 +114,9 @@ pub type Variables = BTreeMap<String, String>;
 pub fn variables() -> Variables {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, value)| (name.starts_with("OTEL_") || name.starts_with("LLAMA_OTEL_")) && !value.trim().is_empty())
+        .filter(|(name, value)| {
+            (name.starts_with("OTEL_") || name.starts_with("LLAMA_OTEL_")) && !value.trim().is_empty()
+        })
         .collect()
 }
 
@@ -242,7 +244,12 @@ impl Reader<'_> {
                 }
             }
             _ => {
-                self.warn(SAMPLER, &sampler, "always_on, always_off, traceidratio, or one of these behind parentbased_", "parentbased_always_on");
+                self.warn(
+                    SAMPLER,
+                    &sampler,
+                    "always_on, always_off, traceidratio, or one of these behind parentbased_",
+                    "parentbased_always_on",
+                );
                 1.0
             }
         }
@@ -262,7 +269,10 @@ mod tests {
         assert_eq!(config(&[]), None);
         assert_eq!(config(&[("LLAMA_OTEL_DETAIL", "op")]), None);
         assert_eq!(config(&[("OTEL_SDK_DISABLED", "false")]), None);
-        assert_eq!(config(&[("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")]), None);
+        assert_eq!(
+            config(&[("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")]),
+            None
+        );
         assert_eq!(config(&[("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "none")]), None);
         assert_eq!(config(&[("OTEL_SERVICE_NAME", "x"), ("LLAMA_OTEL_DETAIL", "off")]), None);
     }
@@ -291,7 +301,12 @@ mod tests {
         assert_eq!(config.schedule_delay, Duration::from_secs(5));
         assert_eq!(config.sample_ratio, 1.0);
         assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
-        assert!(config.warnings.iter().any(|w| w == "OTEL_BSP_SCHEDULE_DELAY=soon: expected a whole number above 0; using 5000"));
+        assert!(
+            config
+                .warnings
+                .iter()
+                .any(|w| w == "OTEL_BSP_SCHEDULE_DELAY=soon: expected a whole number above 0; using 5000")
+        );
     }
 
     #[test]
@@ -303,13 +318,20 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "https://127.0.0.1:4318"),
         ])
         .unwrap();
-        assert_eq!(config.traces_otlp, Otlp { protocol: Protocol::Grpc, timeout: Duration::from_millis(250), tls: false });
-        assert_eq!(config.metrics_otlp, Otlp { protocol: Protocol::HttpProtobuf, timeout: Duration::from_secs(10), tls: true });
+        assert_eq!(
+            config.traces_otlp,
+            Otlp { protocol: Protocol::Grpc, timeout: Duration::from_millis(250), tls: false }
+        );
+        assert_eq!(
+            config.metrics_otlp,
+            Otlp { protocol: Protocol::HttpProtobuf, timeout: Duration::from_secs(10), tls: true }
+        );
     }
 
     #[test]
     fn sampling() {
-        let half = config(&[("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.5")]).unwrap();
+        let half =
+            config(&[("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.5")]).unwrap();
         assert_eq!(half.sample_threshold(), 1 << 62);
         assert_eq!(config(&[("OTEL_TRACES_SAMPLER", "always_off")]).unwrap().sample_threshold(), 0);
     }

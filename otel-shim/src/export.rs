@@ -127,7 +127,9 @@ struct Health {
 impl Health {
     fn report(&self, signal: &str, result: &Result<(), String>) {
         match result {
-            Ok(()) if self.failing.swap(false, Ordering::Relaxed) => eprintln!("llama-otel: {signal} are exported again"),
+            Ok(()) if self.failing.swap(false, Ordering::Relaxed) => {
+                eprintln!("llama-otel: {signal} are exported again")
+            }
             Err(why) if !self.failing.swap(true, Ordering::Relaxed) => {
                 eprintln!("llama-otel: {signal} cannot be exported, inference goes on without: {why}");
             }
@@ -146,7 +148,12 @@ impl ExportThread {
         Ok(ExportThread { runtime })
     }
 
-    fn spawn<T, F>(&self, timeout: Duration, last_error: LastError, export: impl Fn(T) -> F + Send + Sync + 'static) -> Outlet<T>
+    fn spawn<T, F>(
+        &self,
+        timeout: Duration,
+        last_error: LastError,
+        export: impl Fn(T) -> F + Send + Sync + 'static,
+    ) -> Outlet<T>
     where
         T: Batch,
         F: Future<Output = OTelSdkResult> + Send,
@@ -163,7 +170,9 @@ impl ExportThread {
                         let n = batch.len();
                         let start = Instant::now();
                         let result = match tokio::time::timeout(timeout, export(batch)).await {
-                            Ok(result) => result.map_err(|error| last_error.take().unwrap_or_else(|| error.to_string())),
+                            Ok(result) => {
+                                result.map_err(|error| last_error.take().unwrap_or_else(|| error.to_string()))
+                            }
                             Err(_) => Err(format!("no answer within {timeout:?}")),
                         };
                         task_stats.exports.fetch_add(1, Ordering::Relaxed);
@@ -219,7 +228,10 @@ impl ExportThread {
     }
 
     /// The way out for metrics, with the temporality that it prefers; `None` if they go nowhere.
-    pub fn metrics(&self, config: &Config) -> Result<Option<(Outlet<ResourceMetrics>, opentelemetry_sdk::metrics::Temporality)>, String> {
+    pub fn metrics(
+        &self,
+        config: &Config,
+    ) -> Result<Option<(Outlet<ResourceMetrics>, opentelemetry_sdk::metrics::Temporality)>, String> {
         let _guard = self.runtime.enter();
         match config.metrics {
             Exporter::None => Ok(None),
@@ -231,7 +243,9 @@ impl ExportThread {
                 let last_error = LastError::default();
                 let timeout = config.metrics_otlp.timeout.min(config.metric_export_timeout);
                 let exporter = match config.metrics_otlp.protocol {
-                    Protocol::Grpc => with_roots(MetricExporter::builder().with_tonic(), config.metrics_otlp.tls).build(),
+                    Protocol::Grpc => {
+                        with_roots(MetricExporter::builder().with_tonic(), config.metrics_otlp.tls).build()
+                    }
                     Protocol::HttpProtobuf => {
                         let client = Client::new(timeout, config.metrics_otlp.tls, last_error.clone())?;
                         MetricExporter::builder().with_http().with_http_client(client).with_protocol(HttpBinary).build()

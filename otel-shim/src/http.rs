@@ -48,7 +48,9 @@ impl Client {
         let provider = rustls_provider::default_provider();
         let builder = HttpsConnectorBuilder::new();
         let builder = if tls {
-            builder.with_provider_and_native_roots(provider).map_err(|error| format!("the system's certificates: {error}"))?
+            builder
+                .with_provider_and_native_roots(provider)
+                .map_err(|error| format!("the system's certificates: {error}"))?
         } else {
             let config = ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
             let config = config.map_err(|error| error.to_string())?.with_root_certificates(RootCertStore::empty());

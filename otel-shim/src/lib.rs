@@ -82,8 +82,9 @@ unsafe fn metric(record: *const MetricRecord, size: usize, strings: *const c_cha
 #[inline]
 unsafe fn push(kind: ring::Kind, record: *const u8, size: usize, strings: *const c_char, strings_size: usize) {
     // SAFETY: the caller's promise.
-    let (record, strings) =
-        unsafe { (std::slice::from_raw_parts(record, size), std::slice::from_raw_parts(strings.cast::<u8>(), strings_size)) };
+    let (record, strings) = unsafe {
+        (std::slice::from_raw_parts(record, size), std::slice::from_raw_parts(strings.cast::<u8>(), strings_size))
+    };
     guarded((), || ring::push(kind, record, strings));
 }
 

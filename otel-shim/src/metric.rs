@@ -96,7 +96,11 @@ impl Instruments {
 
     /// A figure of telemetry itself.
     pub fn own(&mut self, metric: Metric, value: f64, attributes: &[(&'static str, &'static str)]) {
-        self.record_as(metric as u16, value, attributes.iter().map(|(key, value)| KeyValue::new(*key, Value::from(*value))).collect());
+        self.record_as(
+            metric as u16,
+            value,
+            attributes.iter().map(|(key, value)| KeyValue::new(*key, Value::from(*value))).collect(),
+        );
     }
 
     /// Brings `llama.otel.dropped` up to what was counted.
@@ -110,7 +114,11 @@ impl Instruments {
                 }
             };
             if total > seen {
-                self.own(Metric::LlamaOtelDropped, (total - seen) as f64, &[("llama.otel.signal", signal), ("llama.otel.reason", reason)]);
+                self.own(
+                    Metric::LlamaOtelDropped,
+                    (total - seen) as f64,
+                    &[("llama.otel.signal", signal), ("llama.otel.reason", reason)],
+                );
             }
         }
     }

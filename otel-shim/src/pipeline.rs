@@ -12,7 +12,9 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::reader::MetricReader;
-use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline as SdkPipeline, SdkMeterProvider, Temporality};
+use opentelemetry_sdk::metrics::{
+    InstrumentKind, ManualReader, Pipeline as SdkPipeline, SdkMeterProvider, Temporality,
+};
 use opentelemetry_sdk::trace::SpanData;
 use std::sync::atomic::Ordering;
 
@@ -198,7 +200,10 @@ impl Drain {
     fn new(control: &'static Control, config: &Config, orders: Arc<Mutex<VecDeque<Order>>>) -> Result<Self, String> {
         let export = ExportThread::new().map_err(|error| format!("no thread could be started: {error}"))?;
         let resource = resource(control);
-        let scope = InstrumentationScope::builder("llama.cpp").with_version(control.versions()[0]).with_schema_url(SCHEMA_URL).build();
+        let scope = InstrumentationScope::builder("llama.cpp")
+            .with_version(control.versions()[0])
+            .with_schema_url(SCHEMA_URL)
+            .build();
 
         let spans = export.spans(config, &resource)?.map(|outlet| Spans {
             outlet,
@@ -254,7 +259,11 @@ impl Drain {
     fn until_due(&self, pause: Duration) -> Duration {
         let dues = [self.spans.as_ref().and_then(|spans| spans.due), self.metrics.as_ref().map(|metrics| metrics.next)];
         let now = Instant::now();
-        dues.into_iter().flatten().map(|due| due.saturating_duration_since(now)).fold(pause, Duration::min).max(Duration::from_millis(1))
+        dues.into_iter()
+            .flatten()
+            .map(|due| due.saturating_duration_since(now))
+            .fold(pause, Duration::min)
+            .max(Duration::from_millis(1))
     }
 
     /// Empties the rings into the waiting spans and the instruments.
@@ -353,7 +362,11 @@ impl Spans {
 impl Metrics {
     fn export(&mut self, now: bool, waiting_spans: usize, exports: Option<(u64, f64)>) {
         if let Some((n, seconds)) = exports.filter(|(n, _)| *n > 0) {
-            self.instruments.own(Metric::LlamaOtelExportDuration, seconds / n as f64, &[("llama.otel.signal", "traces")]);
+            self.instruments.own(
+                Metric::LlamaOtelExportDuration,
+                seconds / n as f64,
+                &[("llama.otel.signal", "traces")],
+            );
         }
         // an export under way is waited for: with delta temporality a collection that is thrown away would be lost
         if !(now || Instant::now() >= self.next) || !self.outlet.has_room() {

@@ -183,7 +183,9 @@ fn record_value(record: &[u8]) -> f64 {
 fn is_counter(record: &[u8]) -> bool {
     let Some(metric) = record.get(8..10) else { return false };
     let metric = u16::from_ne_bytes([metric[0], metric[1]]);
-    METRICS.get(metric as usize).is_some_and(|m| matches!(m.instrument, Instrument::Counter | Instrument::UpDownCounter))
+    METRICS
+        .get(metric as usize)
+        .is_some_and(|m| matches!(m.instrument, Instrument::Counter | Instrument::UpDownCounter))
 }
 
 #[inline]

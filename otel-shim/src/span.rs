@@ -40,9 +40,9 @@ pub fn key_value(attr: &Attr, strings: &[u8]) -> Option<KeyValue> {
         AttrValue::Int(value) => Value::I64(value),
         AttrValue::Double(value) => Value::F64(value),
         // the runtime has no arrays: the names in one are separated by commas
-        AttrValue::Str(bytes) if registry::attribute(key).is_some_and(|a| a.kind == Kind::StringArray) => {
-            Value::Array(Array::String(clean(bytes).split(',').filter(|s| !s.is_empty()).map(|s| s.to_owned().into()).collect()))
-        }
+        AttrValue::Str(bytes) if registry::attribute(key).is_some_and(|a| a.kind == Kind::StringArray) => Value::Array(
+            Array::String(clean(bytes).split(',').filter(|s| !s.is_empty()).map(|s| s.to_owned().into()).collect()),
+        ),
         AttrValue::Str(bytes) => Value::String(clean(bytes).into()),
     };
     Some(KeyValue::new(key, value))
@@ -65,9 +65,19 @@ pub fn duration_s(record: &SpanRecord) -> f64 {
     record.end_ns.saturating_sub(record.start_ns) as f64 * 1e-9
 }
 
-pub fn span_data(record: &SpanRecord, attrs: &[Attr], strings: &[u8], epoch: Epoch, scope: &InstrumentationScope) -> SpanData {
+pub fn span_data(
+    record: &SpanRecord,
+    attrs: &[Attr],
+    strings: &[u8],
+    epoch: Epoch,
+    scope: &InstrumentationScope,
+) -> SpanData {
     let trace_id = (u128::from(record.trace_id_hi) << 64) | u128::from(record.trace_id_lo);
-    let status = if record.flags & FLAG_ERROR != 0 { Status::error(clean(record.message.bytes(strings))) } else { Status::Unset };
+    let status = if record.flags & FLAG_ERROR != 0 {
+        Status::error(clean(record.message.bytes(strings)))
+    } else {
+        Status::Unset
+    };
     SpanData {
         span_context: SpanContext::new(
             TraceId::from_bytes(trace_id.to_be_bytes()),

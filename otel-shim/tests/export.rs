@@ -28,7 +28,8 @@ fn run(name: &str, end: &str, variables: &[(&str, &str)]) -> Run {
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("OTEL_") || key.starts_with("LLAMA_OTEL_")) {
         command.env_remove(key);
     }
-    let out = command.envs(variables.iter().copied()).output().expect("cargo builds the example scenario with these tests");
+    let out =
+        command.envs(variables.iter().copied()).output().expect("cargo builds the example scenario with these tests");
     let stdout = String::from_utf8(out.stdout).unwrap();
     Run {
         code: out.status.code(),
@@ -99,7 +100,10 @@ fn measurements_arrive_with_their_units() {
 
 #[test]
 fn the_resource_says_what_runs() {
-    let telemetry = exported("nested", &[("OTEL_SERVICE_NAME", "my-service"), ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")]);
+    let telemetry = exported(
+        "nested",
+        &[("OTEL_SERVICE_NAME", "my-service"), ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")],
+    );
     assert_eq!(telemetry.resource["service.name"], json!("my-service"));
     assert_eq!(telemetry.resource["deployment.environment.name"], json!("test"));
     assert!(telemetry.resource.contains_key("llama.version") && telemetry.resource.contains_key("process.pid"));
@@ -109,7 +113,8 @@ fn the_resource_says_what_runs() {
 fn grpc_delivers_the_same() {
     let receiver = Receiver::start().unwrap();
     let endpoint = receiver.grpc_endpoint();
-    let run = run("nested", "exit", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]);
+    let run =
+        run("nested", "exit", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]);
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
     let telemetry = receiver.stop();
     assert_eq!(telemetry.spans.len(), 3);
@@ -125,13 +130,21 @@ fn errors_have_a_type_and_the_first_one_counts() {
     let init = telemetry.span("llama_init_from_model").unwrap();
     assert_eq!(init.status.message, "first");
     let types = |name: &str| -> Vec<Value> {
-        telemetry.spans_named(name).iter().map(|span| span.attribute("error.type").cloned().unwrap_or(Value::Null)).collect()
+        telemetry
+            .spans_named(name)
+            .iter()
+            .map(|span| span.attribute("error.type").cloned().unwrap_or(Value::Null))
+            .collect()
     };
-    assert_eq!(json!(types("llama_decode")), json!(["no_kv_slot", "aborted", "invalid_batch", "alloc_failed", "compute_failed"]));
+    assert_eq!(
+        json!(types("llama_decode")),
+        json!(["no_kv_slot", "aborted", "invalid_batch", "alloc_failed", "compute_failed"])
+    );
     assert_eq!(json!(types("llama_encode")), json!(["alloc_failed", "compute_failed", "aborted", null]));
     let errors = telemetry.metric("llama.error.count").unwrap();
     assert_eq!(errors.total(), 10.0, "one for each failed span");
-    let aborted = errors.point(&[("llama.operation", json!("llama_encode")), ("error.type", json!("aborted"))]).unwrap();
+    let aborted =
+        errors.point(&[("llama.operation", json!("llama_encode")), ("error.type", json!("aborted"))]).unwrap();
     assert_eq!(aborted.value.unwrap().as_f64(), 1.0);
 }
 
@@ -148,7 +161,10 @@ fn the_level_of_detail_decides_what_is_a_span() {
     let quiet = exported("levels", &[("LLAMA_OTEL_DETAIL", "metrics")]);
     assert_eq!(quiet.metric("llama.sampler.duration").unwrap().count(), 1, "measured at every level, and once");
     let decode = exported("levels", &[("LLAMA_OTEL_DETAIL", "decode")]);
-    assert!(decode.span("llama_decode").unwrap().attributes.is_empty(), "an attribute of a span that is too fine does not move to the outer one");
+    assert!(
+        decode.span("llama_decode").unwrap().attributes.is_empty(),
+        "an attribute of a span that is too fine does not move to the outer one"
+    );
 }
 
 #[test]
@@ -165,8 +181,11 @@ fn requests_are_compressed_if_asked_for() {
     let receiver = Receiver::start().unwrap();
     for (endpoint, protocol) in [(receiver.http_endpoint(), "http/protobuf"), (receiver.grpc_endpoint(), "grpc")] {
         receiver.clear();
-        let variables =
-            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ];
         let run = run("nested", "exit", &variables);
         assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{protocol}");
         assert_eq!(receiver.snapshot().spans.len(), 3, "{protocol}");
@@ -175,7 +194,12 @@ fn requests_are_compressed_if_asked_for() {
     let endpoint = receiver.http_endpoint();
     run("nested", "exit", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")]);
     let requests = receiver.requests();
-    let encodings: Vec<_> = requests.iter().map(|request| request.headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, value)| value.clone())).collect();
+    let encodings: Vec<_> = requests
+        .iter()
+        .map(|request| {
+            request.headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, value)| value.clone())
+        })
+        .collect();
     assert!(!encodings.is_empty() && encodings.iter().all(|e| e.as_deref() == Some("gzip")), "{encodings:?}");
 }
 
@@ -184,7 +208,11 @@ fn an_https_receiver_without_tls_is_a_failed_export_not_a_crash() {
     let receiver = Receiver::start().unwrap();
     for (endpoint, protocol) in [(receiver.http_endpoint(), "http/protobuf"), (receiver.grpc_endpoint(), "grpc")] {
         let endpoint = endpoint.replace("http://", "https://");
-        let run = run("nested", "flush", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)]);
+        let run = run(
+            "nested",
+            "flush",
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)],
+        );
         assert_eq!((run.code, &run.report["delivered"]), (Some(0), &json!(false)), "{protocol}: {}", run.stderr);
         assert!(run.stderr.contains("cannot be exported"), "{protocol}: {}", run.stderr);
     }
@@ -194,7 +222,11 @@ fn an_https_receiver_without_tls_is_a_failed_export_not_a_crash() {
 fn sampling_is_by_trace() {
     assert_eq!(exported("nested", &[("OTEL_TRACES_SAMPLER", "always_off")]).spans.len(), 0);
     let half = exported("threads", &[("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.5")]);
-    assert!((100..300).contains(&half.spans_named("llama_decode").len()), "{} of 400", half.spans_named("llama_decode").len());
+    assert!(
+        (100..300).contains(&half.spans_named("llama_decode").len()),
+        "{} of 400",
+        half.spans_named("llama_decode").len()
+    );
     assert_eq!(half.spans_named("llama_decode").len(), half.spans_named("llama_ubatch").len(), "whole traces");
 }
 
@@ -239,7 +271,14 @@ fn threads_do_not_mix() {
 fn memory_that_was_released_is_zero_again() {
     let telemetry = exported("memory", &[]);
     let usage = telemetry.metric("llama.memory.usage").unwrap();
-    let value = |kind: &str| usage.point(&[("llama.device.name", json!("CPU")), ("llama.memory.kind", json!(kind))]).unwrap().value.unwrap().as_f64();
+    let value = |kind: &str| {
+        usage
+            .point(&[("llama.device.name", json!("CPU")), ("llama.memory.kind", json!(kind))])
+            .unwrap()
+            .value
+            .unwrap()
+            .as_f64()
+    };
     assert_eq!((value("model"), value("kv")), (1000.0, 0.0));
 }
 
@@ -250,7 +289,13 @@ fn a_burst_is_counted_to_the_last_span() {
     let endpoint = receiver.http_endpoint();
     let run = run("burst", "shutdown", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("LLAMA_OTEL_DETAIL", "decode")]);
     let telemetry = receiver.stop();
-    let dropped: u64 = run.report["dropped"].as_object().unwrap().iter().filter(|(k, _)| k.starts_with("traces.")).map(|(_, n)| n.as_u64().unwrap()).sum();
+    let dropped: u64 = run.report["dropped"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(k, _)| k.starts_with("traces."))
+        .map(|(_, n)| n.as_u64().unwrap())
+        .sum();
     assert_eq!(telemetry.spans.len() as u64 + dropped, 200_000, "{}", run.report);
     assert!(!telemetry.spans.is_empty());
     assert_eq!(telemetry.metric("llama.token.count").unwrap().total(), 200_000.0, "{}", run.report);
@@ -297,6 +342,7 @@ fn a_receiver_that_never_answers_does_not_hold_the_process() {
 fn a_wrong_variable_is_named_once() {
     let receiver = Receiver::start().unwrap();
     let endpoint = receiver.http_endpoint();
-    let run = run("nothing", "shutdown", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "soon")]);
+    let run =
+        run("nothing", "shutdown", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "soon")]);
     assert_eq!(run.stderr, "llama-otel: OTEL_BSP_SCHEDULE_DELAY=soon: expected a whole number above 0; using 5000\n");
 }

@@ -38,7 +38,11 @@ fn every_macro_compiles_on_and_off_without_a_warning() {
         for standard in ["c++17", "c++20"] {
             for flags in [&["-DLLAMA_OTEL=1"][..], &["-DLLAMA_OTEL=0"], &[]] {
                 let out = compile(compiler, standard, &file("tests/cpp/every_macro.cpp"), flags);
-                assert!(out.status.success(), "{compiler} {standard} {flags:?}\n{}", String::from_utf8_lossy(&out.stderr));
+                assert!(
+                    out.status.success(),
+                    "{compiler} {standard} {flags:?}\n{}",
+                    String::from_utf8_lossy(&out.stderr)
+                );
             }
             let out = compile(compiler, standard, &file("cpp/otel.cpp"), &["-DLLAMA_OTEL=1"]);
             assert!(out.status.success(), "{compiler} {standard} otel.cpp\n{}", String::from_utf8_lossy(&out.stderr));
@@ -52,7 +56,8 @@ fn the_compiled_file_uses_every_macro_of_the_header() {
     let header = std::fs::read_to_string(file("include/otel.h")).unwrap();
     let used = std::fs::read_to_string(file("tests/cpp/every_macro.cpp")).unwrap();
     let (on, twins) = header.split_once("#else // the empty twins").unwrap();
-    let names: Vec<&str> = twins.lines().filter_map(|line| line.strip_prefix("#define ")?.strip_suffix("(...)")).collect();
+    let names: Vec<&str> =
+        twins.lines().filter_map(|line| line.strip_prefix("#define ")?.strip_suffix("(...)")).collect();
     assert!(names.len() > 25, "{names:?}");
     for name in names {
         assert!(on.contains(&format!("#define {name}(")), "{name} has an empty twin but no definition");
@@ -99,20 +104,38 @@ fn misuse_is_explained() {
 #[test]
 fn the_empty_twins_leave_no_trace() {
     let with = std::fs::read_to_string(file("tests/cpp/every_macro.cpp")).unwrap();
-    let without: String =
-        with.lines().filter(|line| !line.trim_start().starts_with("LLAMA_OTEL_") && !line.contains("otel.h")).map(|l| format!("{l}\n")).collect();
+    let without: String = with
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("LLAMA_OTEL_") && !line.contains("otel.h"))
+        .map(|l| format!("{l}\n"))
+        .collect();
     assert_ne!(with, without);
     let assembly = |source: &str| {
         let file = tempfile::Builder::new().suffix(".cpp").tempfile().unwrap();
         std::fs::write(file.path(), source).unwrap();
         let out = Command::new("g++")
-            .args(["-std=c++17", "-O2", "-S", "-o", "-", "-D__FILE__=\"x\"", "-Wno-builtin-macro-redefined", "-fno-ident", "-I"])
+            .args([
+                "-std=c++17",
+                "-O2",
+                "-S",
+                "-o",
+                "-",
+                "-D__FILE__=\"x\"",
+                "-Wno-builtin-macro-redefined",
+                "-fno-ident",
+                "-I",
+            ])
             .arg(self::file("include"))
             .arg(file.path())
             .output()
             .unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).unwrap().lines().filter(|l| !l.contains(".file")).map(|l| format!("{l}\n")).collect::<String>()
+        String::from_utf8(out.stdout)
+            .unwrap()
+            .lines()
+            .filter(|l| !l.contains(".file"))
+            .map(|l| format!("{l}\n"))
+            .collect::<String>()
     };
     assert_eq!(assembly(&with), assembly(&without));
 }

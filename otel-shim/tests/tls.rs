@@ -41,7 +41,10 @@ fn run(endpoint: &str, protocol: &str, trusted: Option<&Path>) -> Output {
     let exe = std::env::current_exe().unwrap();
     let examples = exe.parent().and_then(Path::parent).unwrap().join("examples");
     let mut command = Command::new(examples.join("scenario").with_extension(std::env::consts::EXE_EXTENSION));
-    command.args(["nested", "flush"]).env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+    command
+        .args(["nested", "flush"])
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
     command.env_remove("SSL_CERT_FILE").envs(trusted.map(|path| ("SSL_CERT_FILE", path)));
     command.output().unwrap()
 }

@@ -4,7 +4,9 @@ use crate::behaviour::{Behaviour, Connection};
 use crate::store::{Payload, Request, Signal, Store, Transport};
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{MetricsService, MetricsServiceServer};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
@@ -20,7 +22,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 pub async fn serve(listener: TcpListener, store: Arc<Store>) -> Result<(), tonic::transport::Error> {
     let services = Services { store: Arc::clone(&store) };
-    let connections = TcpListenerStream::new(listener).map(move |stream| stream.map(|stream| Connection::new(stream, Arc::clone(&store))));
+    let connections = TcpListenerStream::new(listener)
+        .map(move |stream| stream.map(|stream| Connection::new(stream, Arc::clone(&store))));
     tonic::transport::Server::builder()
         .add_service(TraceServiceServer::new(services.clone()).accept_compressed(Gzip))
         .add_service(MetricsServiceServer::new(services.clone()).accept_compressed(Gzip))
@@ -46,8 +49,12 @@ impl Services {
             tokio::time::sleep(delay).await;
         }
         let headers = request.metadata().iter().map(|pair| match pair {
-            KeyAndValueRef::Ascii(name, value) => (name.to_string(), String::from_utf8_lossy(value.as_encoded_bytes()).into_owned()),
-            KeyAndValueRef::Binary(name, value) => (name.to_string(), String::from_utf8_lossy(value.as_encoded_bytes()).into_owned()),
+            KeyAndValueRef::Ascii(name, value) => {
+                (name.to_string(), String::from_utf8_lossy(value.as_encoded_bytes()).into_owned())
+            }
+            KeyAndValueRef::Binary(name, value) => {
+                (name.to_string(), String::from_utf8_lossy(value.as_encoded_bytes()).into_owned())
+            }
         });
         let recorded = Request {
             signal,
@@ -87,7 +94,10 @@ fn code_of(status: u16) -> Code {
 
 #[tonic::async_trait]
 impl TraceService for Services {
-    async fn export(&self, request: tonic::Request<ExportTraceServiceRequest>) -> Result<Response<ExportTraceServiceResponse>, Status> {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         self.answer(Signal::Traces, request, Payload::Traces).await?;
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
@@ -95,7 +105,10 @@ impl TraceService for Services {
 
 #[tonic::async_trait]
 impl MetricsService for Services {
-    async fn export(&self, request: tonic::Request<ExportMetricsServiceRequest>) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         self.answer(Signal::Metrics, request, Payload::Metrics).await?;
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
@@ -103,7 +116,10 @@ impl MetricsService for Services {
 
 #[tonic::async_trait]
 impl LogsService for Services {
-    async fn export(&self, request: tonic::Request<ExportLogsServiceRequest>) -> Result<Response<ExportLogsServiceResponse>, Status> {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
         self.answer(Signal::Logs, request, Payload::Logs).await?;
         Ok(Response::new(ExportLogsServiceResponse::default()))
     }

@@ -53,17 +53,26 @@ impl axum::serve::Listener for Listener {
 
 async fn traces(State(store): State<Arc<Store>>, headers: HeaderMap, body: Bytes) -> Response {
     use trace::v1::ExportTraceServiceRequest as Export;
-    answer(&store, Signal::Traces, &headers, &body, |transport, body| decode::<Export>(transport, body).map(Payload::Traces)).await
+    answer(&store, Signal::Traces, &headers, &body, |transport, body| {
+        decode::<Export>(transport, body).map(Payload::Traces)
+    })
+    .await
 }
 
 async fn metrics(State(store): State<Arc<Store>>, headers: HeaderMap, body: Bytes) -> Response {
     use metrics::v1::ExportMetricsServiceRequest as Export;
-    answer(&store, Signal::Metrics, &headers, &body, |transport, body| decode::<Export>(transport, body).map(Payload::Metrics)).await
+    answer(&store, Signal::Metrics, &headers, &body, |transport, body| {
+        decode::<Export>(transport, body).map(Payload::Metrics)
+    })
+    .await
 }
 
 async fn logs(State(store): State<Arc<Store>>, headers: HeaderMap, body: Bytes) -> Response {
     use logs::v1::ExportLogsServiceRequest as Export;
-    answer(&store, Signal::Logs, &headers, &body, |transport, body| decode::<Export>(transport, body).map(Payload::Logs)).await
+    answer(&store, Signal::Logs, &headers, &body, |transport, body| {
+        decode::<Export>(transport, body).map(Payload::Logs)
+    })
+    .await
 }
 
 struct Refusal {
@@ -89,7 +98,10 @@ async fn answer(
     let request = Request {
         signal,
         transport,
-        headers: headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect(),
         body: plain.unwrap_or_else(|_| body.to_vec()),
         accepted: accepts && payload.is_ok(),
     };
@@ -146,10 +158,13 @@ impl From<&Undecodable> for Refusal {
                 status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 message: format!("content encoding `{name}` is not supported; use gzip or none"),
             },
-            Undecodable::Gzip(error) => Self { status: StatusCode::BAD_REQUEST, message: format!("the body is not valid gzip: {error}") },
-            Undecodable::TooLarge => {
-                Self { status: StatusCode::PAYLOAD_TOO_LARGE, message: format!("the decompressed body exceeds {BODY_LIMIT} bytes") }
+            Undecodable::Gzip(error) => {
+                Self { status: StatusCode::BAD_REQUEST, message: format!("the body is not valid gzip: {error}") }
             }
+            Undecodable::TooLarge => Self {
+                status: StatusCode::PAYLOAD_TOO_LARGE,
+                message: format!("the decompressed body exceeds {BODY_LIMIT} bytes"),
+            },
         }
     }
 }
@@ -157,11 +172,16 @@ impl From<&Undecodable> for Refusal {
 fn decode<T: Message + Default + DeserializeOwned>(transport: Transport, body: &[u8]) -> Result<T, Refusal> {
     let bad = |message: String| Refusal { status: StatusCode::BAD_REQUEST, message };
     match transport {
-        Transport::HttpProtobuf => T::decode(body).map_err(|error| bad(format!("the body is not valid protobuf: {error}"))),
-        Transport::HttpJson => serde_json::from_slice(body).map_err(|error| bad(format!("the body is not valid OTLP JSON: {error}"))),
-        Transport::HttpOther | Transport::Grpc => {
-            Err(Refusal { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, message: format!("the content type must be {PROTOBUF} or {JSON}") })
+        Transport::HttpProtobuf => {
+            T::decode(body).map_err(|error| bad(format!("the body is not valid protobuf: {error}")))
         }
+        Transport::HttpJson => {
+            serde_json::from_slice(body).map_err(|error| bad(format!("the body is not valid OTLP JSON: {error}")))
+        }
+        Transport::HttpOther | Transport::Grpc => Err(Refusal {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            message: format!("the content type must be {PROTOBUF} or {JSON}"),
+        }),
     }
 }
 

@@ -251,7 +251,9 @@ impl Metric {
 
     /// The latest point whose attributes contain all of `attributes`.
     pub fn point(&self, attributes: &[(&str, Value)]) -> Option<Point> {
-        self.latest().into_iter().find(|point| attributes.iter().all(|(name, value)| point.attributes.get(*name) == Some(value)))
+        self.latest()
+            .into_iter()
+            .find(|point| attributes.iter().all(|(name, value)| point.attributes.get(*name) == Some(value)))
     }
 }
 
@@ -343,7 +345,8 @@ impl Telemetry {
     /// The spans by parenthood. A span whose parent was not received is a root, and so is the
     /// earliest span of a cycle, so that every span appears exactly once.
     pub fn tree(&self) -> Vec<Node<'_>> {
-        let known: HashSet<(&str, &str)> = self.spans.iter().map(|span| (span.trace_id.as_str(), span.span_id.as_str())).collect();
+        let known: HashSet<(&str, &str)> =
+            self.spans.iter().map(|span| (span.trace_id.as_str(), span.span_id.as_str())).collect();
         let mut children: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
         let mut roots = Vec::new();
         for (index, span) in self.spans.iter().enumerate() {
@@ -362,7 +365,12 @@ impl Telemetry {
         tree
     }
 
-    fn node<'a>(&'a self, index: usize, children: &HashMap<(&str, &str), Vec<usize>>, seen: &mut [bool]) -> Option<Node<'a>> {
+    fn node<'a>(
+        &'a self,
+        index: usize,
+        children: &HashMap<(&str, &str), Vec<usize>>,
+        seen: &mut [bool],
+    ) -> Option<Node<'a>> {
         let span = self.spans.get(index)?;
         if std::mem::replace(seen.get_mut(index)?, true) {
             return None;

@@ -1,8 +1,8 @@
 //! From OTLP's wire types to the model.
 
 use crate::model::{
-    Attributes, Event, Exponential, ExponentialBuckets, Link, LogRecord, Metric, MetricKind, Number, Point, Span, SpanKind, Status,
-    StatusCode, Telemetry, Temporality,
+    Attributes, Event, Exponential, ExponentialBuckets, Link, LogRecord, Metric, MetricKind, Number, Point, Span,
+    SpanKind, Status, StatusCode, Telemetry, Temporality,
 };
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -114,13 +114,21 @@ fn status(status: &trace::Status) -> Status {
 fn metric(metric: &metrics::Metric) -> Option<Metric> {
     use metrics::metric::Data;
     let (kind, monotonic, temporality, points) = match metric.data.as_ref()? {
-        Data::Gauge(it) => (MetricKind::Gauge, false, Temporality::Unspecified, it.data_points.iter().map(number_point).collect()),
-        Data::Sum(it) => {
-            (MetricKind::Sum, it.is_monotonic, temporality(it.aggregation_temporality()), it.data_points.iter().map(number_point).collect())
+        Data::Gauge(it) => {
+            (MetricKind::Gauge, false, Temporality::Unspecified, it.data_points.iter().map(number_point).collect())
         }
-        Data::Histogram(it) => {
-            (MetricKind::Histogram, false, temporality(it.aggregation_temporality()), it.data_points.iter().map(histogram_point).collect())
-        }
+        Data::Sum(it) => (
+            MetricKind::Sum,
+            it.is_monotonic,
+            temporality(it.aggregation_temporality()),
+            it.data_points.iter().map(number_point).collect(),
+        ),
+        Data::Histogram(it) => (
+            MetricKind::Histogram,
+            false,
+            temporality(it.aggregation_temporality()),
+            it.data_points.iter().map(histogram_point).collect(),
+        ),
         Data::ExponentialHistogram(it) => (
             MetricKind::ExponentialHistogram,
             false,

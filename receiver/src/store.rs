@@ -46,7 +46,8 @@ impl Request {
     pub fn contains(&self, text: &str) -> bool {
         let text = text.as_bytes();
         let within = |bytes: &[u8]| bytes.windows(text.len().max(1)).any(|part| part == text);
-        within(&self.body) || self.headers.iter().any(|(name, value)| within(name.as_bytes()) || within(value.as_bytes()))
+        within(&self.body)
+            || self.headers.iter().any(|(name, value)| within(name.as_bytes()) || within(value.as_bytes()))
     }
 }
 

@@ -4,7 +4,9 @@
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry::{Array, Context, KeyValue, Value};
-use opentelemetry_otlp::{Compression, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
+use opentelemetry_otlp::{
+    Compression, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -37,7 +39,8 @@ fn record_spans(exporter: SpanExporter) {
         .start(&tracer);
     parent.add_event_with_timestamp("ubatch", at(1_500), vec![KeyValue::new("i", 0_i64)]);
     let context = Context::new().with_span(parent);
-    let mut child = tracer.span_builder("llama_ubatch").with_start_time(at(1_200)).start_with_context(&tracer, &context);
+    let mut child =
+        tracer.span_builder("llama_ubatch").with_start_time(at(1_200)).start_with_context(&tracer, &context);
     child.set_status(Status::error("compute failed"));
     child.end_with_timestamp(at(1_700));
     context.span().end_with_timestamp(at(2_000));
@@ -78,8 +81,12 @@ fn record_metrics(exporter: MetricExporter) {
     let provider = SdkMeterProvider::builder().with_resource(resource()).with_reader(reader).build();
     let meter = provider.meter("test");
     let tokens = meter.u64_counter("llama.token.count").with_unit("{token}").build();
-    let duration =
-        meter.f64_histogram("llama.decode.duration").with_unit("s").with_description("Time").with_boundaries(vec![0.1, 1.0]).build();
+    let duration = meter
+        .f64_histogram("llama.decode.duration")
+        .with_unit("s")
+        .with_description("Time")
+        .with_boundaries(vec![0.1, 1.0])
+        .build();
     let memory = meter.i64_up_down_counter("llama.memory.usage").with_unit("By").build();
     let cells = meter.u64_gauge("llama.kv_cache.cells.usage").with_unit("{cell}").build();
     let (prefill, decode) = (KeyValue::new("phase", "prefill"), KeyValue::new("phase", "decode"));
@@ -108,8 +115,11 @@ fn assert_metrics(telemetry: &Telemetry) {
     assert_eq!(tokens.total(), 9.0);
     let decode = tokens.point(&[("phase", json!("decode"))]).unwrap();
     assert_eq!(decode.value, Some(Number::Int(3)));
-    let series: Vec<Vec<_>> =
-        tokens.series().into_iter().map(|points| points.into_iter().map(|point| point.value.unwrap()).collect()).collect();
+    let series: Vec<Vec<_>> = tokens
+        .series()
+        .into_iter()
+        .map(|points| points.into_iter().map(|point| point.value.unwrap()).collect())
+        .collect();
     let int = Number::Int;
     assert_eq!(series, [vec![int(1), int(3)], vec![int(6), int(6)]]);
 
@@ -171,7 +181,10 @@ fn spans_over_grpc() {
     with_runtime(|| {
         for compression in [None, Some(Compression::Gzip)] {
             let receiver = Receiver::start().unwrap();
-            let builder = SpanExporter::builder().with_tonic().with_endpoint(receiver.grpc_endpoint()).with_timeout(Duration::from_secs(5));
+            let builder = SpanExporter::builder()
+                .with_tonic()
+                .with_endpoint(receiver.grpc_endpoint())
+                .with_timeout(Duration::from_secs(5));
             record_spans(match compression {
                 Some(compression) => builder.with_compression(compression).build().unwrap(),
                 None => builder.build().unwrap(),
@@ -228,7 +241,12 @@ fn a_snapshot_survives_serialisation() {
 fn try_to_export(receiver: &Receiver, span: &'static str, over_grpc: bool) -> Result<(), String> {
     let timeout = Duration::from_millis(400);
     let exporter = if over_grpc {
-        SpanExporter::builder().with_tonic().with_endpoint(receiver.grpc_endpoint()).with_timeout(timeout).build().unwrap()
+        SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(receiver.grpc_endpoint())
+            .with_timeout(timeout)
+            .build()
+            .unwrap()
     } else {
         SpanExporter::builder()
             .with_http()
@@ -246,8 +264,12 @@ fn try_to_export(receiver: &Receiver, span: &'static str, over_grpc: bool) -> Re
 fn every_fault_keeps_the_content_out_and_can_be_ended() {
     with_runtime(|| {
         for over_grpc in [false, true] {
-            for behaviour in [Behaviour::Refuse { status: 400, retry_after: None }, Behaviour::Silent, Behaviour::Close, Behaviour::Garbage]
-            {
+            for behaviour in [
+                Behaviour::Refuse { status: 400, retry_after: None },
+                Behaviour::Silent,
+                Behaviour::Close,
+                Behaviour::Garbage,
+            ] {
                 let receiver = Receiver::start().unwrap();
                 receiver.set_behaviour(behaviour);
                 let _ = try_to_export(&receiver, "lost", over_grpc);

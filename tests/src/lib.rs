@@ -65,10 +65,14 @@ pub fn run(program: Program, args: &[&str], variables: &[(&str, &str)]) -> Run {
             command.env_remove(name);
         }
     }
-    let out = command.envs(variables.iter().copied()).output().unwrap_or_else(|error| panic!("{}: {error}", exe.display()));
+    let out =
+        command.envs(variables.iter().copied()).output().unwrap_or_else(|error| panic!("{}: {error}", exe.display()));
     Run {
         code: out.status.code(),
-        events: String::from_utf8_lossy(&out.stdout).lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
+        events: String::from_utf8_lossy(&out.stdout)
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect(),
         stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
     }
 }
@@ -80,7 +84,8 @@ pub fn run(program: Program, args: &[&str], variables: &[(&str, &str)]) -> Run {
 pub fn observe(args: &[&str], detail: &str) -> (Run, Telemetry) {
     let receiver = Receiver::start().expect("a receiver on the loopback");
     let endpoint = receiver.http_endpoint();
-    let run = run(Program::Instrumented, args, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("LLAMA_OTEL_DETAIL", detail)]);
+    let run =
+        run(Program::Instrumented, args, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("LLAMA_OTEL_DETAIL", detail)]);
     (run, receiver.stop())
 }
 

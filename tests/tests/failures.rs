@@ -13,7 +13,11 @@ fn a_missing_model_is_a_failed_span_and_an_exit_code() {
     assert_eq!(load.attribute("error.type"), Some(&json!("load_failed")));
     assert_eq!(load.attribute("llama.model.file"), Some(&json!("absent.gguf")));
     assert_eq!(load.attribute("llama.model.load.outcome"), Some(&json!("error")));
-    assert!(load.status.message.contains("absent.gguf") && !load.status.message.contains("hidden"), "{}", load.status.message);
+    assert!(
+        load.status.message.contains("absent.gguf") && !load.status.message.contains("hidden"),
+        "{}",
+        load.status.message
+    );
     assert_eq!(telemetry.metric("llama.error.count").unwrap().total(), 1.0);
 }
 
@@ -44,7 +48,9 @@ fn a_wrong_magic_is_a_failed_span() {
 
 #[test]
 fn every_return_code_of_a_decode_has_its_type() {
-    for (fault, code, kind) in [("no-slot", 1, "no_kv_slot"), ("invalid-batch", -1, "invalid_batch"), ("abort", 2, "aborted")] {
+    for (fault, code, kind) in
+        [("no-slot", 1, "no_kv_slot"), ("invalid-batch", -1, "invalid_batch"), ("abort", 2, "aborted")]
+    {
         let (run, telemetry) = observe(&arguments(&prepared("LLAMA_OTEL_TINY"), &["--fault", fault]), "request");
         assert_eq!(run.code, Some(4), "{fault}: {}", run.stderr);
         assert_eq!(run.events("decode_error")[0]["ret"], json!(code), "{fault}");

@@ -8,7 +8,9 @@ use otlp_receiver::model::Span;
 use serde_json::json;
 
 fn number(span: &Span, key: &str) -> f64 {
-    span.attribute(key).and_then(|value| value.as_f64()).unwrap_or_else(|| panic!("{} has no number {key}: {:?}", span.name, span.attributes))
+    span.attribute(key)
+        .and_then(|value| value.as_f64())
+        .unwrap_or_else(|| panic!("{} has no number {key}: {:?}", span.name, span.attributes))
 }
 
 /// Parent by name, for every span that must have one.
@@ -27,7 +29,15 @@ fn check_nesting(telemetry: &Telemetry) {
             assert_eq!(telemetry.parent_of(span).map(|p| p.name.as_str()), Some(parent), "parent of {name}");
         }
     }
-    for root in ["llama_backend_init", "llama_model_load", "llama_init_from_model", "llama_decode", "llama_sample_token", "llama_free", "llama_model_free"] {
+    for root in [
+        "llama_backend_init",
+        "llama_model_load",
+        "llama_init_from_model",
+        "llama_decode",
+        "llama_sample_token",
+        "llama_free",
+        "llama_model_free",
+    ] {
         for span in telemetry.spans_named(root) {
             assert_eq!(span.parent, None, "{root} is a root");
         }
@@ -42,7 +52,14 @@ fn check_against_llama(run: &Run, telemetry: &Telemetry, n_predict: u64) {
     assert!((1..=n_predict).contains(&n_generated));
 
     // spans: one decode for the prompt and one for each token, one sample for each token
-    for once in ["llama_backend_init", "llama_model_load", "llama_init_from_model", "llama_kv_cache_init", "llama_free", "llama_model_free"] {
+    for once in [
+        "llama_backend_init",
+        "llama_model_load",
+        "llama_init_from_model",
+        "llama_kv_cache_init",
+        "llama_free",
+        "llama_model_free",
+    ] {
         assert_eq!(telemetry.spans_named(once).len(), 1, "{once}");
     }
     let decodes = telemetry.spans_named("llama_decode");
@@ -62,24 +79,36 @@ fn check_against_llama(run: &Run, telemetry: &Telemetry, n_predict: u64) {
     // tokens and times: llama_perf_context
     let perf = &done["perf"];
     let tokens = telemetry.metric("llama.token.count").unwrap();
-    let by_phase = |phase: &str| tokens.point(&[("llama.decode.phase", json!(phase))]).and_then(|p| p.value).map_or(0, |v| v.as_f64() as u64);
+    let by_phase = |phase: &str| {
+        tokens.point(&[("llama.decode.phase", json!(phase))]).and_then(|p| p.value).map_or(0, |v| v.as_f64() as u64)
+    };
     assert_eq!(by_phase("prefill"), perf["n_p_eval"].as_u64().unwrap());
     assert_eq!(by_phase("decode"), perf["n_eval"].as_u64().unwrap());
     let durations = telemetry.metric("llama.decode.duration").unwrap();
     for (phase, ms) in [("prefill", "t_p_eval_ms"), ("decode", "t_eval_ms")] {
-        let measured: f64 = durations.latest().iter().filter(|p| p.attributes["llama.decode.phase"] == json!(phase)).map(|p| p.sum.unwrap()).sum();
+        let measured: f64 = durations
+            .latest()
+            .iter()
+            .filter(|p| p.attributes["llama.decode.phase"] == json!(phase))
+            .map(|p| p.sum.unwrap())
+            .sum();
         let llama = perf[ms].as_f64().unwrap() / 1e3;
         // both read the clock in the same function; a microsecond a decode is the clock's own resolution
         let tolerance = 0.02 * llama + 1e-6 * (1 + n_decoded) as f64;
         assert!((measured - llama).abs() <= tolerance, "{phase}: {measured} s, llama.cpp says {llama} s");
     }
     let free = telemetry.span("llama_free").unwrap();
-    assert_eq!(number(free, "llama.context.tokens_evaluated") as u64, perf["n_p_eval"].as_u64().unwrap() + perf["n_eval"].as_u64().unwrap());
+    assert_eq!(
+        number(free, "llama.context.tokens_evaluated") as u64,
+        perf["n_p_eval"].as_u64().unwrap() + perf["n_eval"].as_u64().unwrap()
+    );
 
     // the model: its own API
     let loaded = run.events("loaded")[0];
     let load = telemetry.span("llama_model_load").unwrap();
-    for (key, field) in [("llama.model.n_params", "n_params"), ("llama.model.size", "size"), ("llama.model.n_tokens", "n_vocab")] {
+    for (key, field) in
+        [("llama.model.n_params", "n_params"), ("llama.model.size", "size"), ("llama.model.n_tokens", "n_vocab")]
+    {
         assert_eq!(number(load, key) as u64, loaded[field].as_u64().unwrap(), "{key}");
     }
     assert_eq!(load.attribute("llama.model.load.outcome"), Some(&json!("ok")));
@@ -115,9 +144,18 @@ fn gemma_tells_the_truth() {
     check_nesting(&telemetry);
     let load = telemetry.span("llama_model_load").unwrap();
     assert_eq!(load.attribute("llama.model.arch"), Some(&json!("gemma3")));
-    assert_eq!(telemetry.resource["llama.version"].as_str().map(|v| v.starts_with("0.6.0")), Some(true), "{:?}", telemetry.resource);
+    assert_eq!(
+        telemetry.resource["llama.version"].as_str().map(|v| v.starts_with("0.6.0")),
+        Some(true),
+        "{:?}",
+        telemetry.resource
+    );
     assert_eq!(telemetry.resource["ggml.version"], json!("0.26.0"));
-    assert!(!telemetry.resource.contains_key("llama.commit"), "nobody knows the commit of this tree: {:?}", telemetry.resource);
+    assert!(
+        !telemetry.resource.contains_key("llama.commit"),
+        "nobody knows the commit of this tree: {:?}",
+        telemetry.resource
+    );
 }
 
 #[test]
@@ -135,8 +173,16 @@ fn every_exported_name_is_in_the_registry() {
     let mut names: BTreeSet<&str> = telemetry.spans.iter().map(|span| span.name.as_str()).collect();
     names.extend(telemetry.spans.iter().flat_map(|span| span.attributes.keys().map(String::as_str)));
     names.extend(telemetry.metrics.iter().map(|metric| metric.name.as_str()));
-    names.extend(telemetry.metrics.iter().flat_map(|m| m.points.iter().flat_map(|p| p.attributes.keys().map(String::as_str))));
-    names.extend(telemetry.resource.keys().map(String::as_str).filter(|name| name.starts_with("llama.") || name.starts_with("ggml.")));
+    names.extend(
+        telemetry.metrics.iter().flat_map(|m| m.points.iter().flat_map(|p| p.attributes.keys().map(String::as_str))),
+    );
+    names.extend(
+        telemetry
+            .resource
+            .keys()
+            .map(String::as_str)
+            .filter(|name| name.starts_with("llama.") || name.starts_with("ggml.")),
+    );
     assert!(names.contains("llama_ubatch") && names.len() > 50, "{names:?}");
     let unknown: Vec<_> = names.into_iter().filter(|name| !reference.contains(&format!("`{name}`"))).collect();
     assert!(unknown.is_empty(), "not in docs/telemetry.md: {unknown:?}");
@@ -147,13 +193,17 @@ fn every_exported_name_is_in_the_registry() {
 
 #[test]
 fn at_detail_request_a_generation_is_its_prompt_and_its_figures() {
-    let (run, telemetry) = observe(&arguments(&prepared("LLAMA_OTEL_TINY"), &["--prompt", "Hello", "--n-predict", "50"]), "request");
+    let (run, telemetry) =
+        observe(&arguments(&prepared("LLAMA_OTEL_TINY"), &["--prompt", "Hello", "--n-predict", "50"]), "request");
     let decodes = telemetry.spans_named("llama_decode");
     assert_eq!(decodes.len(), 1, "the prompt's");
     assert_eq!(telemetry.spans_named("llama_sample_token").len(), 0);
     let sampled = telemetry.metric("llama.sampler.duration").unwrap();
     assert_eq!(sampled.count(), run.done()["n_generated"].as_u64().unwrap());
-    assert_eq!(telemetry.metric("llama.decode.batch.size").unwrap().count(), 1 + run.done()["n_decoded"].as_u64().unwrap());
+    assert_eq!(
+        telemetry.metric("llama.decode.batch.size").unwrap().count(),
+        1 + run.done()["n_decoded"].as_u64().unwrap()
+    );
 }
 
 #[test]

@@ -25,8 +25,14 @@ fn free_port() -> u16 {
 /// `OTELCOL`, the `PATH`, or the folder of tools that may stand beside the checkout.
 fn collector() -> Option<PathBuf> {
     let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/tools/otelcol"));
-    let on_path = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
-    std::env::var_os("OTELCOL").map(PathBuf::from).into_iter().chain(on_path.map(|dir| dir.join("otelcol"))).chain([beside]).find(|path| path.is_file())
+    let on_path =
+        std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    std::env::var_os("OTELCOL")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(on_path.map(|dir| dir.join("otelcol")))
+        .chain([beside])
+        .find(|path| path.is_file())
 }
 
 #[test]
@@ -50,7 +56,9 @@ fn an_opentelemetry_collector_forwards_every_span() {
     )
     .unwrap();
     let log = std::fs::File::create(folder.path().join("log")).unwrap();
-    let _collector = Stopped(Command::new(collector).arg("--config").arg(&config).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    let _collector = Stopped(
+        Command::new(collector).arg("--config").arg(&config).stdout(Stdio::null()).stderr(log).spawn().unwrap(),
+    );
     let deadline = Instant::now() + Duration::from_secs(30);
     while std::net::TcpStream::connect(("127.0.0.1", http)).is_err() {
         let mut text = String::new();
@@ -59,16 +67,23 @@ fn an_opentelemetry_collector_forwards_every_span() {
         std::thread::sleep(Duration::from_millis(50));
     }
 
-    for (endpoint, protocol) in [(format!("http://127.0.0.1:{http}"), "http/protobuf"), (format!("http://127.0.0.1:{grpc}"), "grpc")] {
+    for (endpoint, protocol) in
+        [(format!("http://127.0.0.1:{http}"), "http/protobuf"), (format!("http://127.0.0.1:{grpc}"), "grpc")]
+    {
         sink.clear();
         let run = run(
             Program::Instrumented,
             &arguments(&prepared("LLAMA_OTEL_TINY"), &["--n-predict", "10"]),
-            &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("LLAMA_OTEL_DETAIL", "decode")],
+            &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("LLAMA_OTEL_DETAIL", "decode"),
+            ],
         );
         let n_decodes = 1 + run.done()["n_decoded"].as_u64().unwrap();
         let arrived = sink.wait_until(Duration::from_secs(20), |telemetry| {
-            telemetry.spans_named("llama_decode").len() as u64 == n_decodes && telemetry.metric("llama.token.count").is_some()
+            telemetry.spans_named("llama_decode").len() as u64 == n_decodes
+                && telemetry.metric("llama.token.count").is_some()
         });
         assert!(arrived, "{protocol}: {} of {n_decodes} decodes", sink.snapshot().spans_named("llama_decode").len());
     }

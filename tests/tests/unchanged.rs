@@ -8,7 +8,11 @@ use llama_otel_tests::{Program, arguments, prepared, run};
 use otlp_receiver::Receiver;
 
 fn logits(program: Program, model: &Path, variables: &[(&str, &str)]) -> (String, String) {
-    let run = run(program, &arguments(model, &["--prompt", "The quick brown fox", "--n-predict", "12", "--logits"]), variables);
+    let run = run(
+        program,
+        &arguments(model, &["--prompt", "The quick brown fox", "--n-predict", "12", "--logits"]),
+        variables,
+    );
     let done = run.done();
     (done["logits_sha256"].as_str().unwrap().to_owned(), done["text"].as_str().unwrap().to_owned())
 }
@@ -86,7 +90,16 @@ fn with_llama_otel_off_the_object_code_is_upstream_s() {
         let object = scratch.path().join(name);
         let out = Command::new("g++")
             .current_dir(tree)
-            .args(["-std=c++17", "-O2", "-c", "-w", "-D__LINE__=0", "-D__FILE__=\"file\"", "-Wno-builtin-macro-redefined", "-ffile-prefix-map=.=."])
+            .args([
+                "-std=c++17",
+                "-O2",
+                "-c",
+                "-w",
+                "-D__LINE__=0",
+                "-D__FILE__=\"file\"",
+                "-Wno-builtin-macro-redefined",
+                "-ffile-prefix-map=.=.",
+            ])
             .args(["-DGGML_VERSION=\"0\"", "-DGGML_COMMIT=\"0\"", "-DGGML_SCHED_MAX_COPIES=4", "-D_GNU_SOURCE"])
             .args(["-I.", "-Isrc", "-Iinclude", "-Iggml/include", "-Iggml/src", "-I"])
             .arg(scratch.path())
@@ -104,7 +117,8 @@ fn with_llama_otel_off_the_object_code_is_upstream_s() {
             scope.spawn(move || {
                 for source in sources {
                     let name = source.file_name().unwrap().to_str().unwrap();
-                    let (before, after) = (object(src, source, &format!("{name}.a.o")), object(patched, source, &format!("{name}.b.o")));
+                    let (before, after) =
+                        (object(src, source, &format!("{name}.a.o")), object(patched, source, &format!("{name}.b.o")));
                     assert!(before == after, "the object code of {} changed", source.display());
                 }
             });

@@ -127,7 +127,9 @@ fn check_all(
                 "-w",
                 "-DLLAMA_OTEL=1",
             ]);
-            command.args(["-DGGML_VERSION=\"0\"", "-DGGML_COMMIT=\"0\"", "-DGGML_USE_CPU"]);
+            for name in ["GGML_VERSION", "GGML_COMMIT", "LLAMA_VERSION", "LLAMA_COMMIT"] {
+                command.arg(format!("-D{name}=\"0\""));
+            }
             command.args([".", "src", "include", "ggml/include", "ggml/src", "common"].map(|dir| format!("-I{dir}")));
             let output = command.arg(source).output().context("cannot start the C++ compiler")?;
             if !output.status.success() {

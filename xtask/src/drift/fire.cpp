@@ -80,10 +80,11 @@ int main(int argc, char ** argv) {
     cparams.n_batch  = 0;
     cparams.n_ubatch = 0;
     CHECK(!llama_new_context_with_model(model, cparams));
-    cparams.n_batch   = 64;
-    cparams.n_ubatch  = 32;
-    cparams.n_ctx     = 256;
-    cparams.n_threads = 1;
+    cparams.n_batch         = 64;
+    cparams.n_ubatch        = 32;
+    cparams.n_ctx           = 256;
+    cparams.n_threads       = 1;
+    cparams.n_threads_batch = 1; // with more, an aborted graph of 2024 leaves its threads waiting for each other
     llama_context * ctx = llama_new_context_with_model(model, cparams);
     CHECK(ctx);
 

@@ -3,9 +3,11 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File},
     path::Path,
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -21,7 +23,7 @@ use crate::{
     context::Context,
     model::{self, Name},
     progress::{Unit, ninja_step},
-    python::checked,
+    python::{checked, last_lines},
     tools::{self, Tools},
 };
 
@@ -33,6 +35,9 @@ const OUT_OF_REACH: [(&str, &str); 3] = [
     ("encode.status", "the model has no encoder"),
     ("context.exception", "no parameters make this model's context throw in every era"),
 ];
+
+/// What takes longer hangs: it is a matter of seconds, also where nothing is optimised.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Added to the header and to the runtime of such a build only.
 const HEADER: &str = "\nextern \"C\" void llama_otel_fired(const char * point);\n#define LLAMA_OTEL_FIRED(point) llama_otel_fired(point)\n";
@@ -173,16 +178,32 @@ impl Run<'_> {
             command.args(lib.dir.iter().map(|dir| format!("-L{dir}"))).arg(format!("-l{}", lib.name));
         }
         checked(&mut command).context("the program that decodes does not compile")?;
-        let output = Command::new(&program)
+        let (out, log) = (work.join("fire.out"), work.join("fire.log"));
+        let mut child = Command::new(&program)
             .arg(self.model)
             .arg(work.join("not-a-model.gguf"))
             .stdin(Stdio::null())
-            .output()
+            .stdout(File::create(&out).with_context(|| format!("cannot write {}", out.display()))?)
+            .stderr(File::create(&log).with_context(|| format!("cannot write {}", log.display()))?)
+            .spawn()
             .context("the program that decodes cannot be started")?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.status.success() {
-            let log = crate::python::last_lines(&String::from_utf8_lossy(&output.stderr), 15);
-            bail!("the program that decodes failed ({})\n{text}\n{log}", output.status);
+        let started = Instant::now();
+        let (succeeded, status) = loop {
+            if let Some(status) = child.try_wait()? {
+                break (status.success(), status.to_string());
+            }
+            if started.elapsed() > PATIENCE {
+                child.kill()?;
+                child.wait()?;
+                break (false, format!("still running after {} s", PATIENCE.as_secs()));
+            }
+            thread::sleep(Duration::from_millis(50));
+        };
+        let read = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let text = read(&out)?;
+        if !succeeded {
+            let log = last_lines(&read(&log)?, 15);
+            bail!("the program that decodes did not come to its end ({status})\n{text}\n{log}");
         }
         Ok(text)
     }
