@@ -12,8 +12,17 @@ use clap::{Parser, ValueEnum};
 #[command(name = "llama-otel-demo", version)]
 pub struct Args {
     /// The model, a GGUF file
-    #[arg(long, value_name = "FILE")]
-    pub model: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "rpc_serve")]
+    pub model: Option<PathBuf>,
+    /// The device that computes, such as CUDA0, Vulkan0 or RPC0 [default: what llama.cpp chooses]
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Use the devices of the RPC server at HOST:PORT too
+    #[arg(long, value_name = "HOST:PORT")]
+    pub rpc: Option<String>,
+    /// Serve a device (--device, else CPU) at HOST:PORT until standard input ends, instead of generating
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["model", "rpc"])]
+    pub rpc_serve: Option<String>,
     /// The text to continue
     #[arg(long, default_value = "Hello")]
     pub prompt: String,
@@ -47,6 +56,9 @@ pub struct Args {
     /// Provoke one of llama.cpp's own decode errors instead of generating
     #[arg(long, value_enum)]
     pub fault: Option<Fault>,
+    /// Act out a script of single calls instead of generating
+    #[arg(long, value_name = "SCRIPT", hide = true)]
+    pub act: Option<String>,
     /// Wait this long after generating, before anything is freed
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub sleep_ms: u64,
@@ -79,6 +91,8 @@ mod tests {
         Args::command().debug_assert();
         let args = Args::parse_from(["demo", "--model", "m.gguf", "--fault", "no-slot"]);
         assert_eq!(args.fault, Some(Fault::NoSlot));
+        assert!(Args::try_parse_from(["demo"]).is_err(), "a model is needed");
+        assert!(Args::try_parse_from(["demo", "--rpc-serve", "127.0.0.1:1"]).is_ok());
         assert!(Args::try_parse_from(["demo", "--model", "m", "--top-p", "0.9"]).is_err());
         assert!(Args::try_parse_from(["demo", "--model", "m", "--repeat", "0"]).is_err());
     }

@@ -78,6 +78,9 @@ impl Backend {
         // SAFETY: the callback only compares the pointer to null; initialising needs nothing.
         unsafe {
             sys::llama_log_set(Some(on_log), mark);
+            if let Some(dir) = sys::BACKENDS_DIR.and_then(|dir| CString::new(dir).ok()) {
+                sys::ggml_backend_load_all_from_path(dir.as_ptr());
+            }
             sys::llama_backend_init();
         }
         Backend(())
@@ -99,12 +102,28 @@ pub struct Model<'b> {
 }
 
 impl<'b> Model<'b> {
-    pub fn load(_backend: &'b Backend, path: &Path) -> Result<Model<'b>, Error> {
+    /// Loads a model, onto `device` alone if one is named.
+    pub fn load(
+        _backend: &'b Backend,
+        path: &Path,
+        device: Option<sys::ggml_backend_dev_t>,
+    ) -> Result<Model<'b>, Error> {
         let failed = |reason: String| Error::Model { path: path.display().to_string(), reason };
         let name = CString::new(path.as_os_str().as_encoded_bytes())
             .map_err(|_| failed("its name contains a zero byte".into()))?;
-        // SAFETY: the name is a C string and the parameters are upstream's defaults.
-        let model = unsafe { sys::llama_model_load_from_file(name.as_ptr(), sys::llama_model_default_params()) };
+        // A list that ends with null.
+        let mut devices = [device.unwrap_or(ptr::null_mut()), ptr::null_mut()];
+        // SAFETY: the name is a C string, the parameters are upstream's defaults but for the devices,
+        // and those are read during the call.
+        let model = unsafe {
+            let mut params = sys::llama_model_default_params();
+            if device.is_some() {
+                params.devices = devices.as_mut_ptr();
+                // More than any model has.
+                params.n_gpu_layers = 999;
+            }
+            sys::llama_model_load_from_file(name.as_ptr(), params)
+        };
         let Some(model) = NonNull::new(model) else {
             // The system's word is plainer than llama.cpp's.
             let reason = match std::fs::File::open(path) {

@@ -1,12 +1,14 @@
 //! Generates from a prompt, or provokes a decode error.
 
 use std::io;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
 use crate::args::{Args, Fault};
+use crate::devices;
 use crate::engine::{self, Backend, Context, Model, Sampler, Token};
 use crate::output::{Event, Output, Perf, Summary, Utf8Stream};
 
@@ -15,12 +17,16 @@ use crate::output::{Event, Output, Perf, Summary, Utf8Stream};
 pub enum Failure {
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Device(#[from] devices::Error),
     #[error("the prompt has {n_tokens} tokens, and the context holds {n_ctx} (--n-ctx)")]
     PromptTooLong { n_tokens: usize, n_ctx: u32 },
     #[error("the sampler could not be created")]
     Sampler,
     #[error("the provoked error did not happen")]
     NoFault,
+    #[error("the script: {0}")]
+    Script(String),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -29,6 +35,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Output(_) => 1,
+            Failure::Device(_) => 2,
             Failure::Engine(engine::Error::Model { .. }) => 3,
             _ => 4,
         }
@@ -46,7 +53,19 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 fn with_model(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let backend = Backend::init(args.verbose);
-    let model = Model::load(&backend, &args.model)?;
+    if let Some(script) = &args.act {
+        let model = args.model.as_deref().unwrap_or(Path::new("")).to_string_lossy();
+        return crate::act::run(script, &model, &mut io::stdout()).map_err(Failure::Script);
+    }
+    if let Some(endpoint) = &args.rpc_serve {
+        return Ok(devices::serve(&backend, endpoint, args.device.as_deref().unwrap_or("CPU"), args.threads)?);
+    }
+    if let Some(endpoint) = &args.rpc {
+        devices::add_server(&backend, endpoint)?;
+    }
+    output.event(&Event::Devices { devices: devices::all(&backend) })?;
+    let device = args.device.as_deref().map(|name| devices::by_name(&backend, name)).transpose()?;
+    let model = Model::load(&backend, args.model.as_deref().unwrap_or(Path::new("")), device)?;
     output.event(&Event::Loaded { n_params: model.n_params(), size: model.size(), n_vocab: model.n_vocab() })?;
     let mut context = Context::new(&model, args.n_ctx, args.threads)?;
     let prompt = model.tokenize(&args.prompt)?;

@@ -1,7 +1,9 @@
 //! The instrumented program behind `cargo xtask demo` and the end-to-end tests: it knows nothing
 //! of telemetry, as any program on llama.cpp.
 
+mod act;
 mod args;
+mod devices;
 mod engine;
 mod generate;
 mod output;

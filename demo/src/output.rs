@@ -8,6 +8,8 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
+    /// The devices that the backends have.
+    Devices { devices: Vec<Device> },
     /// The model is loaded; `size` in bytes.
     Loaded { n_params: u64, size: u64, n_vocab: usize },
     /// The prompt is tokenised.
@@ -18,6 +20,15 @@ pub enum Event<'a> {
     DecodeError { ret: i32 },
     /// Everything went well.
     Done(Summary),
+}
+
+/// Something that computes; `memory` in bytes.
+#[derive(Debug, Serialize)]
+pub struct Device {
+    pub name: String,
+    pub description: String,
+    pub kind: &'static str,
+    pub memory: u64,
 }
 
 /// The end of a successful run.

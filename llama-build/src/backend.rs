@@ -1,58 +1,64 @@
-//! llama.cpp's backends: one table that says how each is called, which CMake switch turns it on,
-//! and whether this project builds it.
+//! llama.cpp's backends. One table says how each is called, which CMake entries turn it on, and what a machine must have to build
+//! it; command lines, cargo features, the doctor, the workflow's matrix and docs/backends.md are all made from it.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::Error;
 
-macro_rules! backends {
-    ($( $(#[$doc:meta])* $variant:ident $name:literal $switch:literal $supported:literal; )*) => {
-        /// Where llama.cpp computes.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "lowercase")]
-        pub enum Backend {
-            $( $(#[$doc])* $variant, )*
-        }
+mod set;
+mod table;
 
-        const TABLE: &[Row] = &[
-            $( Row { backend: Backend::$variant, name: $name, switch: $switch, supported: $supported }, )*
-        ];
-    };
-}
+pub use self::set::Backends;
+pub use self::table::Backend;
+use self::table::TABLE;
 
+/// One backend of the table.
 struct Row {
     backend: Backend,
     name: &'static str,
-    switch: &'static str,
-    supported: bool,
+    about: &'static str,
+    /// CMake's switch as trees spell it, the newest first.
+    switches: &'static [&'static str],
+    /// Entries that belong to the switch, on the systems that the last word names (any if empty).
+    defines: &'static [(&'static str, &'static str, &'static str)],
+    /// The names that `std::env::consts::OS` has where it can be built.
+    systems: &'static [&'static str],
+    needs: &'static [Need],
 }
 
-backends! {
-    /// The processor, portable over machines of one architecture.
-    Cpu    "cpu"    "GGML_CPU"    true;
-    /// NVIDIA GPUs.
-    Cuda   "cuda"   "GGML_CUDA"   false;
-    /// Apple GPUs.
-    Metal  "metal"  "GGML_METAL"  false;
-    /// Any GPU with a Vulkan driver.
-    Vulkan "vulkan" "GGML_VULKAN" false;
-    /// A BLAS library on the processor.
-    Blas   "blas"   "GGML_BLAS"   false;
-    /// Devices of another machine.
-    Rpc    "rpc"    "GGML_RPC"    false;
-    /// AMD GPUs.
-    Hip    "hip"    "GGML_HIP"    false;
-    /// Intel GPUs.
-    Sycl   "sycl"   "GGML_SYCL"   false;
-    /// GPUs with an OpenCL driver.
-    Opencl "opencl" "GGML_OPENCL" false;
+/// Something that a machine must have before a backend can be built.
+#[derive(Debug)]
+pub struct Need {
+    /// As `toolkit.cmake` calls it.
+    pub(crate) id: &'static str,
+    /// For people.
+    pub what: &'static str,
+    /// Package in each package manager; empty where there is none.
+    apt: &'static str,
+    dnf: &'static str,
+    brew: &'static str,
+    winget: &'static str,
+    /// What to do where no package manager has it.
+    pub(crate) otherwise: &'static str,
+}
+
+impl Need {
+    /// Its packages in a package manager (`apt-get`, `dnf`, `brew`, `winget`), separated by blanks;
+    /// empty where there is none.
+    pub fn package(&self, manager: &str) -> &'static str {
+        match manager {
+            "apt-get" => self.apt,
+            "dnf" => self.dnf,
+            "brew" => self.brew,
+            "winget" => self.winget,
+            _ => "",
+        }
+    }
 }
 
 impl Backend {
-    /// Every backend that has a name here, supported or not.
+    /// Every backend that has a name here.
     pub fn all() -> impl Iterator<Item = Backend> {
         TABLE.iter().map(|row| row.backend)
     }
@@ -62,36 +68,44 @@ impl Backend {
         self.row().map_or("", |row| row.name)
     }
 
-    /// Whether [`build`](crate::build) can build it today.
-    pub fn is_supported(self) -> bool {
-        self.row().is_some_and(|row| row.supported)
+    /// What it computes on, for people.
+    pub fn about(self) -> &'static str {
+        self.row().map_or("", |row| row.about)
     }
 
-    /// The values of every backend's CMake switch when this one is asked for. The processor is
-    /// always on, since llama.cpp needs it beside any other; the rest is off explicitly, because
-    /// upstream turns some on by itself (Metal and BLAS on macOS).
-    pub(crate) fn switches(self) -> impl Iterator<Item = (&'static str, bool)> {
-        TABLE.iter().map(move |row| {
-            let on = row.backend == self || row.backend == Backend::Cpu;
-            (row.switch, on)
-        })
+    /// The newest spelling of CMake's switch.
+    pub fn switch(self) -> &'static str {
+        self.row().and_then(|row| row.switches.first()).copied().unwrap_or_default()
+    }
+
+    /// What a machine must have to build it.
+    pub fn needs(self) -> &'static [Need] {
+        self.row().map_or(&[], |row| row.needs)
+    }
+
+    /// Whether the vendor has it for `system`, a value of [`std::env::consts::OS`].
+    pub fn runs_on(self, system: &str) -> bool {
+        self.row().is_some_and(|row| row.systems.contains(&system))
+    }
+
+    pub(crate) fn switches(self) -> &'static [&'static str] {
+        self.row().map_or(&[], |row| row.switches)
+    }
+
+    /// The entries that belong to the switch on `system`.
+    pub(crate) fn defines(self, system: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let entries = self.row().map_or(&[][..], |row| row.defines);
+        let system = system.to_owned();
+        entries.iter().filter(move |entry| entry.2.is_empty() || entry.2 == system).map(|entry| (entry.0, entry.1))
     }
 
     pub(crate) fn names() -> String {
-        join(TABLE.iter())
-    }
-
-    pub(crate) fn supported_names() -> String {
-        join(TABLE.iter().filter(|row| row.supported))
+        TABLE.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")
     }
 
     fn row(self) -> Option<&'static Row> {
         TABLE.iter().find(|row| row.backend == self)
     }
-}
-
-fn join(rows: impl Iterator<Item = &'static Row>) -> String {
-    rows.map(|row| row.name).collect::<Vec<_>>().join(", ")
 }
 
 impl FromStr for Backend {
@@ -126,25 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_lists_the_known_ones() {
-        let error = "gpu".parse::<Backend>().unwrap_err().to_string();
-        assert!(error.contains("`gpu`"), "{error}");
-        assert!(error.contains("cpu, cuda, metal"), "{error}");
+    fn every_need_says_how_to_get_it() {
+        for backend in Backend::all() {
+            assert!(!backend.switch().is_empty() && !backend.about().is_empty());
+            for need in backend.needs() {
+                assert!(need.id.starts_with(&format!("{backend}.")), "{}", need.id);
+                assert!(!need.otherwise.is_empty(), "{}", need.id);
+            }
+        }
     }
 
     #[test]
-    fn an_unsupported_one_lists_the_supported_ones() {
-        let error = Error::UnsupportedBackend { backend: Backend::Cuda };
-        let text = error.to_string();
-        assert!(text.contains("`cuda` is not supported yet"), "{text}");
-        assert!(text.ends_with("supported today: cpu"), "{text}");
-    }
-
-    #[test]
-    fn cpu_turns_every_other_backend_off() {
-        let on: Vec<_> = Backend::Cpu.switches().filter(|s| s.1).map(|s| s.0).collect();
-        assert_eq!(on, ["GGML_CPU"]);
-        let on: Vec<_> = Backend::Cuda.switches().filter(|s| s.1).map(|s| s.0).collect();
-        assert_eq!(on, ["GGML_CPU", "GGML_CUDA"]);
+    fn blas_is_another_library_on_a_mac() {
+        let vendor = |system: &str| Backend::Blas.defines(system).map(|(_, value)| value).collect::<Vec<_>>();
+        assert_eq!(vendor("linux"), ["OpenBLAS"]);
+        assert_eq!(vendor("macos"), ["Apple"]);
     }
 }

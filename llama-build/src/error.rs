@@ -14,18 +14,41 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
-    /// The backend is known, but cannot be built yet.
-    #[error(
-        "the backend `{backend}` is not supported yet\nhelp: supported today: {supported}",
-        supported = Backend::supported_names()
-    )]
-    UnsupportedBackend {
+    /// The machine lacks what the backend needs.
+    #[error("this machine cannot build the backend `{backend}`: missing {missing}\nhelp: {install}")]
+    ToolkitMissing {
         /// What was asked for.
         backend: Backend,
+        /// Everything that is missing, for people.
+        missing: String,
+        /// The command that gets it.
+        install: String,
     },
-    /// Shared libraries are not supported yet.
-    #[error("shared libraries are not supported yet\nhelp: build static ones (`shared: false`)")]
-    SharedUnsupported,
+    /// The tree is older than the backend.
+    #[error(
+        "{tree} has no backend `{backend}`: its CMake files declare no {switch}\n\
+         help: build another tree (`--pin`), or without this backend"
+    )]
+    BackendNotInTree {
+        /// What was asked for.
+        backend: Backend,
+        /// The tree.
+        tree: PathBuf,
+        /// The switches that were looked for.
+        switch: String,
+    },
+    /// Modules are there so that the best one is chosen when a program runs.
+    #[error(
+        "code for this very processor and dynamic backends exclude each other: ggml refuses the two together\n\
+         help: leave one out; with dynamic backends the best code is chosen when the program starts"
+    )]
+    NativeModules,
+    /// A DLL cannot leave a symbol to the program that loads it.
+    #[error(
+        "on Windows, shared libraries cannot carry the Rust telemetry backend: it is part of the program that loads them\n\
+         help: build static libraries, or choose another backend for the telemetry"
+    )]
+    SharedRust,
     /// The folder holds no llama.cpp.
     #[error(
         "{tree} is not a llama.cpp tree: it has no {missing}\n\

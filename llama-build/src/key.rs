@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::backend::Backend;
+use crate::backend::Backends;
 use crate::error::Error;
 use crate::options::{Options, Telemetry};
 use crate::toolchain::{self, Tools};
@@ -15,7 +15,10 @@ struct Ingredients<'a> {
     crate_version: &'a str,
     tree: String,
     stamp: Option<(u64, String)>,
-    backend: Backend,
+    backends: &'a Backends,
+    dynamic_backends: bool,
+    native: bool,
+    cuda_arch: Option<&'a str>,
     telemetry: Telemetry,
     defines: Vec<&'a (String, String)>,
     build_type: &'a str,
@@ -45,11 +48,14 @@ pub(crate) fn of(options: &Options, tree: &Tree, tools: &Tools) -> Result<String
         crate_version: env!("CARGO_PKG_VERSION"),
         tree: tree.digest()?,
         stamp: tree.stamp(),
-        backend: options.backend,
+        backends: &options.backends,
+        dynamic_backends: options.dynamic_backends,
+        native: options.native,
+        cuda_arch: options.cuda_arch.as_deref(),
         telemetry: options.telemetry,
         defines,
         build_type: options.build_type.name(),
-        shared: options.shared,
+        shared: options.is_shared(),
         system: (std::env::consts::OS, std::env::consts::ARCH),
         cmake: &tools.cmake_version,
         compilers: &tools.compilers,
@@ -96,6 +102,11 @@ mod tests {
         with(&|o, _| o.telemetry = Telemetry::Off);
         with(&|o, _| o.build_type = BuildType::Debug);
         with(&|o, _| o.defines.push(("GGML_NATIVE".into(), "ON".into())));
+        with(&|o, _| o.backends = "rpc".parse().unwrap());
+        with(&|o, _| o.shared = true);
+        with(&|o, _| o.dynamic_backends = true);
+        with(&|o, _| o.native = true);
+        with(&|o, _| o.cuda_arch = Some("75-virtual".into()));
         with(&|_, t| t.cmake_version = "4.1".into());
         with(&|_, t| t.compilers = vec!["cc 13".into()]);
         with(&|_, t| t.environment = vec![("CFLAGS".into(), "-m32".into())]);

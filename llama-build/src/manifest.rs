@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Backend;
+use crate::backend::Backends;
 use crate::cmake::Plan;
 use crate::error::Error;
 use crate::options::{BuildType, Options, Telemetry};
@@ -18,7 +18,7 @@ use crate::tree::Tree;
 pub const MANIFEST_FILE: &str = "manifest.json";
 
 /// The layout of the manifest; another number is not understood.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a finished build consists of and how to link it. Relative paths start at the folder that
 /// holds the manifest, so that it can be moved.
@@ -33,7 +33,9 @@ pub struct Manifest {
     /// The pin that the tree was vendored under, if it was.
     pub pin: Option<String>,
     /// Where llama.cpp computes.
-    pub backend: Backend,
+    pub backends: Backends,
+    /// Whether the backends are [`modules`](Self::modules).
+    pub dynamic_backends: bool,
     /// What stands behind the telemetry macros.
     pub telemetry: Telemetry,
     /// Optimisation and debug information.
@@ -50,6 +52,9 @@ pub struct Manifest {
     pub include_dirs: Vec<String>,
     /// The libraries in link order: each comes before those that it needs.
     pub libs: Vec<Lib>,
+    /// Backends that are not linked: ggml loads them from the folder that the program names, or from
+    /// the program's own. Relative.
+    pub modules: Vec<String>,
     /// Libraries of the system, to be linked after [`libs`](Self::libs).
     pub system_libs: Vec<SystemLib>,
     /// Words of the link line that are no libraries.
@@ -83,6 +88,8 @@ pub enum LibKind {
     Static,
     /// A shared library.
     Dylib,
+    /// A shared library that is loaded by name and never linked.
+    Module,
 }
 
 /// A library of the system that the built ones need.
@@ -120,6 +127,17 @@ pub struct Compiler {
 }
 
 impl Manifest {
+    /// Folders outside this build whose shared libraries a program needs when it starts, CUDA's for
+    /// one: for the linker's `-rpath`. Folders of stubs, which stand for a driver, are left out.
+    pub fn runtime_dirs(&self) -> Vec<&str> {
+        let mut dirs: Vec<&str> = Vec::new();
+        for lib in self.system_libs.iter().filter(|lib| lib.kind == SystemLibKind::Dylib) {
+            let dir = lib.dir.as_deref().filter(|dir| Path::new(dir).file_name().is_some_and(|name| name != "stubs"));
+            dirs.extend(dir.filter(|dir| !dirs.contains(dir)));
+        }
+        dirs
+    }
+
     pub(crate) fn new(
         key: String,
         options: &Options,
@@ -134,7 +152,8 @@ impl Manifest {
             key,
             tree: tree.root.display().to_string(),
             pin: tree.pin().map(str::to_owned),
-            backend: options.backend,
+            backends: options.backends.clone(),
+            dynamic_backends: options.dynamic_backends,
             telemetry: if tree.patched { options.telemetry } else { Telemetry::Off },
             build_type: options.build_type,
             llama_version: known(&reply.versions.llama_version),
@@ -143,6 +162,7 @@ impl Manifest {
             build_commit: reply.versions.build_commit.clone(),
             include_dirs: vec![INCLUDE_DIR.to_owned()],
             libs: reply.libs.iter().map(Lib::published).collect(),
+            modules: reply.modules.iter().map(crate::publish::lib_path).collect(),
             system_libs: reply.system_libs.clone(),
             link_args: reply.link_args.clone(),
             cxx_stdlib: reply.cxx_stdlib.clone(),
@@ -186,6 +206,7 @@ impl Lib {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::backend::Backend;
 
     pub fn example() -> Manifest {
         Manifest {
@@ -193,7 +214,8 @@ pub(crate) mod tests {
             key: "k".into(),
             tree: "/t".into(),
             pin: None,
-            backend: Backend::Cpu,
+            backends: Backend::Cpu.into(),
+            dynamic_backends: false,
             telemetry: Telemetry::Rust,
             build_type: BuildType::Release,
             llama_version: Some("0.6.0-dev".into()),
@@ -202,6 +224,7 @@ pub(crate) mod tests {
             build_commit: "unknown".into(),
             include_dirs: vec!["include".into()],
             libs: vec![Lib { name: "llama".into(), path: "lib/libllama.a".into(), kind: LibKind::Static }],
+            modules: Vec::new(),
             system_libs: Vec::new(),
             link_args: Vec::new(),
             cxx_stdlib: Some("stdc++".into()),
@@ -209,6 +232,16 @@ pub(crate) mod tests {
             cmake_version: "4.0".into(),
             compiler: Compiler { path: "/usr/bin/c++".into(), id: "GNU".into(), version: "12".into() },
         }
+    }
+
+    #[test]
+    fn a_stub_is_linked_and_never_loaded() {
+        let mut manifest = example();
+        for (name, dir) in [("cudart", "/t/lib"), ("cublas", "/t/lib"), ("cuda", "/t/lib/stubs")] {
+            let lib = SystemLib { name: name.into(), kind: SystemLibKind::Dylib, dir: Some(dir.into()) };
+            manifest.system_libs.push(lib);
+        }
+        assert_eq!(manifest.runtime_dirs(), ["/t/lib"]);
     }
 
     #[test]
@@ -226,7 +259,7 @@ pub(crate) mod tests {
         fs::write(dir.path().join("lib/libllama.a"), "").unwrap();
         assert_eq!(Manifest::read(dir.path()).unwrap(), example());
 
-        fs::write(&path, text.replace("\"format\":1", "\"format\":9")).unwrap();
+        fs::write(&path, text.replace("\"format\":2", "\"format\":9")).unwrap();
         assert!(reason().contains("its format is 9"), "{}", reason());
         fs::write(&path, &text[..text.len() / 2]).unwrap();
         assert!(reason().contains("not a usable manifest"), "{}", reason());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Backends};
 use crate::error::Error;
 
 /// What to build and with which tools.
@@ -13,7 +13,13 @@ pub struct Options {
     /// The llama.cpp tree, patched or pristine. It is only read.
     pub tree: PathBuf,
     /// Where llama.cpp computes.
-    pub backend: Backend,
+    pub backends: Backends,
+    /// Backends as modules that are looked for when a program runs; implies shared libraries.
+    pub dynamic_backends: bool,
+    /// Code for the processor (and with cuda the GPU) of this very machine instead of portable one.
+    pub native: bool,
+    /// `CMAKE_CUDA_ARCHITECTURES`, for example `75-virtual` or `90`; llama.cpp's own list if `None`.
+    pub cuda_arch: Option<String>,
     /// What stands behind the telemetry macros of a patched tree.
     pub telemetry: Telemetry,
     /// Further CMake cache entries, name without `-D`; they win over everything chosen here.
@@ -22,7 +28,7 @@ pub struct Options {
     pub jobs: Option<usize>,
     /// Optimisation and debug information.
     pub build_type: BuildType,
-    /// Shared instead of static libraries (not supported yet).
+    /// Shared instead of static libraries.
     pub shared: bool,
     /// The `cmake` program; the one on the `PATH` if `None`.
     pub cmake: Option<PathBuf>,
@@ -36,7 +42,10 @@ impl Options {
     pub fn new(tree: impl Into<PathBuf>) -> Self {
         Options {
             tree: tree.into(),
-            backend: Backend::Cpu,
+            backends: Backend::Cpu.into(),
+            dynamic_backends: false,
+            native: false,
+            cuda_arch: None,
             telemetry: Telemetry::None,
             defines: Vec::new(),
             jobs: None,
@@ -47,12 +56,17 @@ impl Options {
         }
     }
 
+    /// Whether shared libraries come out.
+    pub fn is_shared(&self) -> bool {
+        self.shared || self.dynamic_backends
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if !self.backend.is_supported() {
-            return Err(Error::UnsupportedBackend { backend: self.backend });
+        if cfg!(windows) && self.is_shared() && self.telemetry == Telemetry::Rust {
+            return Err(Error::SharedRust);
         }
-        if self.shared {
-            return Err(Error::SharedUnsupported);
+        if self.native && self.dynamic_backends {
+            return Err(Error::NativeModules);
         }
         Ok(())
     }
@@ -64,6 +78,8 @@ impl Options {
 pub enum Telemetry {
     /// The crate `otel-shim`; the program must link it after `llama-otel`.
     Rust,
+    /// opentelemetry-cpp (`LLAMA_OTEL_BACKEND=cpp`), installed or named by `OPENTELEMETRY_CPP_SOURCE_DIR` among the defines.
+    Cpp,
     /// The macros are there, but nothing is registered behind them (`LLAMA_OTEL_BACKEND=none`).
     None,
     /// The macros are empty (`LLAMA_OTEL=OFF`).
@@ -74,6 +90,7 @@ impl Telemetry {
     pub(crate) fn defines(self) -> [(&'static str, &'static str); 2] {
         match self {
             Telemetry::Rust => [("LLAMA_OTEL", "ON"), ("LLAMA_OTEL_BACKEND", "rust")],
+            Telemetry::Cpp => [("LLAMA_OTEL", "ON"), ("LLAMA_OTEL_BACKEND", "cpp")],
             Telemetry::None => [("LLAMA_OTEL", "ON"), ("LLAMA_OTEL_BACKEND", "none")],
             Telemetry::Off => [("LLAMA_OTEL", "OFF"), ("LLAMA_OTEL_BACKEND", "none")],
         }
@@ -110,16 +127,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unsupported_choices_are_refused_before_anything_runs() {
-        let mut options = Options::new("no-such-tree");
-        options.backend = Backend::Vulkan;
-        assert!(matches!(
-            crate::build(&options, "unused".as_ref(), &mut |_| {}),
-            Err(Error::UnsupportedBackend { backend: Backend::Vulkan })
-        ));
-        assert!(!std::path::Path::new("unused").exists());
-        options.backend = Backend::Cpu;
-        options.shared = true;
-        assert!(matches!(options.check(), Err(Error::SharedUnsupported)));
+    fn modules_are_shared_libraries() {
+        let mut options = Options::new("unused");
+        assert!(!options.is_shared());
+        options.dynamic_backends = true;
+        assert!(options.is_shared());
+        options.telemetry = Telemetry::Rust;
+        assert_eq!(options.check().is_err(), cfg!(windows));
+        options.telemetry = Telemetry::None;
+        options.native = true;
+        assert!(matches!(options.check(), Err(Error::NativeModules)));
     }
 }

@@ -16,28 +16,38 @@ const LIB_DIR: &str = "lib";
 /// Folders of public headers: in the tree, and below [`INCLUDE_DIR`].
 const HEADER_DIRS: &[(&str, &str)] = &[("include", ""), ("ggml/include", ""), ("common/otel", "common/otel")];
 
-/// Where a library ends up, relative to the manifest.
+/// The interface for programs is found beside `llama.h` too: (in the tree, below [`INCLUDE_DIR`]).
+const PROGRAM_HEADER: (&str, &str) = ("common/otel/llama-otel.h", "llama-otel.h");
+
+/// Where the file of a library that a linker is given ends up, relative to the manifest.
 pub(crate) fn lib_path(artifact: &Artifact) -> String {
-    let file = artifact.path.file_name().unwrap_or_default().to_string_lossy();
-    format!("{LIB_DIR}/{file}")
+    format!("{LIB_DIR}/{}", artifact.file_name().to_string_lossy())
 }
 
 pub(crate) fn publish(manifest: &Manifest, tree: &Tree, reply: &Reply, dir: &Path) -> Result<(), Error> {
     let mut wanted = headers(tree)?;
-    wanted.extend(reply.libs.iter().map(|lib| (lib.path.clone(), lib_path(lib).into())));
+    let mut links = Vec::new();
+    for lib in reply.libs.iter().chain(&reply.modules) {
+        let place = |name: &std::ffi::OsStr| Path::new(LIB_DIR).join(name);
+        wanted.extend(lib.files.iter().map(|file| (file.clone(), place(file.file_name().unwrap_or_default()))));
+        let target = lib.files.first().and_then(|file| file.file_name()).unwrap_or_default();
+        links.extend(lib.aliases.iter().map(|alias| (target.to_owned(), dir.join(place(alias)))));
+    }
+    let old_links: Vec<_> =
+        links.iter().filter(|(target, link)| !fs::read_link(link).is_ok_and(|old| old == *target)).collect();
     let mut stale = Vec::new();
     for (from, to) in &wanted {
         if !same_content(from, &dir.join(to))? {
             stale.push((from, dir.join(to)));
         }
     }
-    let leftover = leftovers(dir, &wanted)?;
+    let leftover = leftovers(dir, &wanted, &links);
 
     let path = dir.join(MANIFEST_FILE);
     let mut text = serde_json::to_string_pretty(manifest).unwrap_or_default();
     text.push('\n');
     let current = fs::read(&path).is_ok_and(|old| old == text.as_bytes());
-    if current && stale.is_empty() && leftover.is_empty() {
+    if current && stale.is_empty() && leftover.is_empty() && old_links.is_empty() {
         return Ok(());
     }
 
@@ -52,7 +62,22 @@ pub(crate) fn publish(manifest: &Manifest, tree: &Tree, reply: &Reply, dir: &Pat
         }
         replace(&to, |partial| fs::copy(from, partial).map(drop))?;
     }
+    for (target, link) in old_links {
+        remove_if_there(link)?;
+        symlink(target, link).map_err(at("write", link))?;
+    }
     replace(&path, |partial| fs::write(partial, text.as_bytes()))
+}
+
+#[cfg(unix)]
+fn symlink(target: &std::ffi::OsStr, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+/// Windows' libraries have one name.
+#[cfg(not(unix))]
+fn symlink(target: &std::ffi::OsStr, link: &Path) -> io::Result<()> {
+    fs::copy(link.with_file_name(target), link).map(drop)
 }
 
 /// The public headers: (in the tree, relative to the manifest).
@@ -71,22 +96,29 @@ fn headers(tree: &Tree) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
             }
         }
     }
+    let header = tree.root.join(PROGRAM_HEADER.0);
+    if header.is_file() {
+        found.push((header, Path::new(INCLUDE_DIR).join(PROGRAM_HEADER.1)));
+    }
     found.sort();
     Ok(found)
 }
 
 /// Files of an earlier build that are no longer part of it, a header that is gone for one.
-fn leftovers(dir: &Path, wanted: &[(PathBuf, PathBuf)]) -> Result<Vec<PathBuf>, Error> {
+fn leftovers(dir: &Path, wanted: &[(PathBuf, PathBuf)], links: &[(std::ffi::OsString, PathBuf)]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in [LIB_DIR, INCLUDE_DIR] {
         for entry in walkdir::WalkDir::new(dir.join(folder)).into_iter().filter_map(Result::ok) {
-            let known = || wanted.iter().any(|(_, to)| dir.join(to) == entry.path());
-            if entry.file_type().is_file() && !known() {
+            let known = || {
+                wanted.iter().any(|(_, to)| dir.join(to) == entry.path())
+                    || links.iter().any(|(_, link)| link == entry.path())
+            };
+            if !entry.file_type().is_dir() && !known() {
                 found.push(entry.into_path());
             }
         }
     }
-    Ok(found)
+    found
 }
 
 fn files_in(dir: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -158,13 +190,21 @@ mod tests {
         let (tree_dir, dir) = (root.path().join("tree"), root.path().join("out"));
         fake_tree(&tree_dir);
         fs::create_dir_all(tree_dir.join("common/otel")).unwrap();
-        fs::write(tree_dir.join("common/otel/otel.h"), "//").unwrap();
+        for header in ["otel.h", "llama-otel.h"] {
+            fs::write(tree_dir.join("common/otel").join(header), "//").unwrap();
+        }
         fs::write(tree_dir.join("common/otel/otel.cpp"), "//").unwrap();
         fs::create_dir(&dir).unwrap();
         let archive = root.path().join("libllama.a");
         fs::write(&archive, "one").unwrap();
         let reply = Reply {
-            libs: vec![Artifact { name: "llama".into(), path: archive.clone(), kind: LibKind::Static }],
+            libs: vec![Artifact {
+                name: "llama".into(),
+                files: vec![archive.clone()],
+                aliases: Vec::new(),
+                kind: LibKind::Static,
+            }],
+            modules: Vec::new(),
             system_libs: Vec::new(),
             link_args: Vec::new(),
             cxx_stdlib: None,
@@ -180,6 +220,7 @@ mod tests {
         let publish = || publish(&example(), &tree, &reply, &dir).unwrap();
         publish();
         assert!(dir.join("include/common/otel/otel.h").is_file());
+        assert!(dir.join("include/llama-otel.h").is_file());
         assert!(!dir.join("include/common/otel/otel.cpp").exists());
         assert_eq!(Manifest::read(&dir).unwrap(), example());
 

@@ -2,22 +2,31 @@
 //! need from the system. Nothing is found by looking for files with the right name.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+mod link_line;
+mod objects;
+
+use self::link_line::{LinkLine, link_name};
+use self::objects::{Codemodel, Index, Response, Target, Toolchains};
 use crate::error::{Error, at};
-use crate::manifest::{Compiler, LibKind, SystemLib, SystemLibKind};
+use crate::manifest::{Compiler, LibKind, SystemLib};
 
 const PROBE: &str = "llama-otel-probe";
 
 /// What CMake says about a finished build.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Reply {
-    /// In link order: a library comes before those that it needs.
+    /// In link order: a library comes before those that it needs. Shared libraries that others
+    /// load without being on the link line are at the end.
     pub libs: Vec<Artifact>,
+    /// Backends that ggml looks for when a program runs.
+    pub modules: Vec<Artifact>,
     pub system_libs: Vec<SystemLib>,
     pub link_args: Vec<String>,
     pub cxx_stdlib: Option<String>,
@@ -29,8 +38,26 @@ pub(crate) struct Reply {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Artifact {
     pub name: String,
-    pub path: PathBuf,
+    /// Its files; of a DLL the import library too.
+    pub files: Vec<PathBuf>,
+    /// Other names of the first file, in the same folder: those by which it is linked and loaded.
+    pub aliases: Vec<OsString>,
     pub kind: LibKind,
+}
+
+impl Artifact {
+    fn is_called(&self, path: &Path) -> bool {
+        let mut aliases = self.aliases.iter().filter_map(|alias| Some(self.files.first()?.with_file_name(alias)));
+        self.files.iter().any(|file| file == path) || aliases.any(|alias| alias == path)
+    }
+
+    /// The name of the file that a linker is given.
+    pub fn file_name(&self) -> &OsStr {
+        let shortest = self.aliases.iter().map(OsString::as_os_str).min_by_key(|name| name.len());
+        let import = self.files.iter().find(|file| file.extension().is_some_and(|extension| extension == "lib"));
+        let file = import.or(self.files.first()).and_then(|file| file.file_name());
+        shortest.or(file).unwrap_or_default()
+    }
 }
 
 /// Written by `probe.cmake`; empty where the tree has no such version.
@@ -50,96 +77,6 @@ struct Reader<'a> {
     build_dir: &'a Path,
 }
 
-#[derive(Deserialize)]
-struct Index {
-    reply: BTreeMap<String, BTreeMap<String, Query>>,
-}
-
-#[derive(Deserialize)]
-struct Query {
-    responses: Vec<Response>,
-}
-
-#[derive(Deserialize)]
-struct Response {
-    kind: Option<String>,
-    #[serde(rename = "jsonFile")]
-    json_file: Option<String>,
-    error: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Codemodel {
-    configurations: Vec<ConfigurationObject>,
-}
-
-#[derive(Deserialize)]
-struct ConfigurationObject {
-    targets: Vec<TargetReference>,
-}
-
-#[derive(Deserialize)]
-struct TargetReference {
-    name: String,
-    #[serde(rename = "jsonFile")]
-    json_file: String,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(rename = "nameOnDisk")]
-    name_on_disk: Option<String>,
-    #[serde(default)]
-    artifacts: Vec<ArtifactPath>,
-    link: Option<Link>,
-}
-
-#[derive(Deserialize)]
-struct ArtifactPath {
-    path: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct Link {
-    #[serde(rename = "commandFragments", default)]
-    fragments: Vec<Fragment>,
-}
-
-#[derive(Deserialize)]
-struct Fragment {
-    fragment: String,
-    role: String,
-}
-
-#[derive(Deserialize)]
-struct Toolchains {
-    toolchains: Vec<Toolchain>,
-}
-
-#[derive(Deserialize)]
-struct Toolchain {
-    language: String,
-    compiler: ToolchainCompiler,
-}
-
-#[derive(Deserialize)]
-struct ToolchainCompiler {
-    path: Option<String>,
-    id: Option<String>,
-    version: Option<String>,
-    #[serde(default)]
-    implicit: Implicit,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Implicit {
-    link_directories: Vec<PathBuf>,
-    link_libraries: Vec<String>,
-}
-
 impl Reader<'_> {
     fn read(&self) -> Result<Reply, Error> {
         let responses = self.responses()?;
@@ -153,23 +90,35 @@ impl Reader<'_> {
             .compiler;
 
         let configuration = codemodel.configurations.first().ok_or_else(|| self.odd("no configuration"))?;
-        let mut built = Vec::new();
+        let mut targets = BTreeMap::new();
         let mut probe = None;
         for reference in &configuration.targets {
             let target: Target = self.json(&self.reply_dir().join(&reference.json_file))?;
             if reference.name == PROBE {
-                probe = target.link;
-            } else if let Some(artifact) = self.artifact(target) {
-                built.push(artifact);
+                probe = Some(reference.id.as_str());
+            }
+            targets.insert(reference.id.as_str(), target);
+        }
+        let probe = probe.ok_or_else(|| self.odd("there is no probe program"))?;
+        let mut built = Vec::new();
+        let mut modules = Vec::new();
+        for id in needed_by(probe, &targets) {
+            match targets.get(id).and_then(|target| self.artifact(target)) {
+                Some(artifact) if artifact.kind == LibKind::Module => modules.push(artifact),
+                Some(artifact) => built.push(artifact),
+                None => {}
             }
         }
-        let link = probe.ok_or_else(|| self.odd("the probe program has no link line"))?;
-        let line = LinkLine::sort(&link, built, self.build_dir, &cxx.implicit.link_directories);
+        modules.sort_by(|one, other| one.name.cmp(&other.name));
+        let link = targets.get(probe).and_then(|target| target.link.as_ref());
+        let link = link.ok_or_else(|| self.odd("the probe program has no link line"))?;
+        let line = LinkLine::sort(link, built, self.build_dir, &cxx.implicit.link_directories);
         if !line.libs.iter().any(|lib| lib.name == "llama") {
             return Err(self.odd("the link line has no library `llama`"));
         }
         Ok(Reply {
             libs: line.libs,
+            modules,
             system_libs: line.system_libs,
             link_args: line.link_args,
             cxx_stdlib: cxx_stdlib(&cxx.implicit.link_libraries),
@@ -220,17 +169,29 @@ impl Reader<'_> {
         serde_json::from_slice(&bytes).map_err(|error| self.odd(&format!("{}: {error}", path.display())))
     }
 
-    fn artifact(&self, target: Target) -> Option<Artifact> {
+    fn artifact(&self, target: &Target) -> Option<Artifact> {
         let kind = match target.kind.as_str() {
             "STATIC_LIBRARY" => LibKind::Static,
             "SHARED_LIBRARY" => LibKind::Dylib,
+            "MODULE_LIBRARY" => LibKind::Module,
             _ => return None,
         };
-        Some(Artifact {
-            name: link_name(&target.name_on_disk?),
-            path: self.build_dir.join(&target.artifacts.into_iter().next()?.path),
-            kind,
-        })
+        let mut files: Vec<PathBuf> = target
+            .artifacts
+            .iter()
+            .map(|artifact| self.build_dir.join(&artifact.path))
+            // Debug information of another compiler is no part of a build.
+            .filter(|file| file.extension().is_none_or(|extension| extension != "pdb"))
+            .collect();
+        let first = files.first_mut()?;
+        // Named here by one of its links, and by itself on link lines.
+        if let Ok(real) = first.canonicalize()
+            && let Some(name) = real.file_name()
+        {
+            first.set_file_name(name);
+        }
+        let name = link_name(target.name_on_disk.as_deref()?);
+        Some(Artifact { name, aliases: aliases(first), files, kind })
     }
 
     fn odd(&self, what: &str) -> Error {
@@ -238,101 +199,38 @@ impl Reader<'_> {
     }
 }
 
-/// A link line, sorted by what each word is.
-#[derive(Default)]
-struct LinkLine {
-    libs: Vec<Artifact>,
-    system_libs: Vec<SystemLib>,
-    link_args: Vec<String>,
-}
-
-impl LinkLine {
-    fn sort(link: &Link, mut built: Vec<Artifact>, build_dir: &Path, implicit_dirs: &[PathBuf]) -> LinkLine {
-        let mut line = LinkLine::default();
-        let words: Vec<String> = link
-            .fragments
-            .iter()
-            .filter(|fragment| fragment.role == "libraries")
-            .flat_map(|fragment| split_words(&fragment.fragment))
-            .collect();
-        let mut order = Vec::new();
-        let mut words = words.iter().map(String::as_str);
-        while let Some(word) = words.next() {
-            let position = built.iter().position(|lib| lib.path == build_dir.join(word));
-            if let Some(position) = position {
-                // A library named twice (a cycle) belongs where it is named last.
-                order.retain(|&earlier| earlier != position);
-                order.push(position);
-            } else if word == "-framework" {
-                line.add_system(words.next().map(|name| SystemLib {
-                    name: name.to_owned(),
-                    kind: SystemLibKind::Framework,
-                    dir: None,
-                }));
-            } else if word == "-pthread" {
-                line.add_system(Some(named("pthread")));
-            } else if let Some(name) = word.strip_prefix("-l") {
-                line.add_system(Some(named(name)));
-            } else if let Some(lib) = system_file(Path::new(word), implicit_dirs) {
-                line.add_system(Some(lib));
-            } else if !line.link_args.iter().any(|arg| arg == word) {
-                line.link_args.push(word.to_owned());
+/// The targets that `root` needs, itself left out, directly or through others: nothing else is built.
+fn needed_by<'t>(root: &'t str, targets: &'t BTreeMap<&'t str, Target>) -> Vec<&'t str> {
+    let mut found = Vec::new();
+    let mut pending = vec![root];
+    while let Some(id) = pending.pop() {
+        let dependencies = targets.get(id).into_iter().flat_map(|target| &target.dependencies);
+        for dependency in dependencies.map(|dependency| dependency.id.as_str()) {
+            if dependency != root && !found.contains(&dependency) {
+                found.push(dependency);
+                pending.push(dependency);
             }
         }
-        let mut numbered: Vec<_> = built.drain(..).enumerate().collect();
-        for wanted in order {
-            if let Some(at) = numbered.iter().position(|(number, _)| *number == wanted) {
-                line.libs.push(numbered.swap_remove(at).1);
-            }
-        }
-        line
     }
-
-    fn add_system(&mut self, lib: Option<SystemLib>) {
-        if let Some(lib) = lib
-            && !self.system_libs.contains(&lib)
-        {
-            self.system_libs.push(lib);
-        }
-    }
+    found
 }
 
-fn named(name: &str) -> SystemLib {
-    SystemLib { name: name.to_owned(), kind: SystemLibKind::Dylib, dir: None }
-}
-
-/// A library given by its path (OpenMP's, CUDA's), or a `.lib` of Windows. The folder is left out
-/// where the compiler looks by itself.
-fn system_file(path: &Path, implicit_dirs: &[PathBuf]) -> Option<SystemLib> {
-    let file = path.file_name()?.to_str()?;
-    let extension = path.extension()?.to_str()?;
-    if extension == "framework" {
-        return Some(SystemLib {
-            name: path.file_stem()?.to_str()?.to_owned(),
-            kind: SystemLibKind::Framework,
-            dir: None,
-        });
-    }
-    if !["a", "so", "dylib", "lib", "tbd"].contains(&extension) {
-        return None;
-    }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let implicit = dir.is_none_or(|dir| implicit_dirs.iter().any(|known| known == dir));
-    let kind = match extension {
-        "a" if !implicit => SystemLibKind::Static,
-        _ => SystemLibKind::Dylib,
+/// The names of links to `file` in its own folder. CMake makes them for a versioned library, and its
+/// file API does not name them.
+fn aliases(file: &Path) -> Vec<OsString> {
+    let (Some(dir), Ok(real)) = (file.parent(), file.canonicalize()) else {
+        return Vec::new();
     };
-    Some(SystemLib { name: link_name(file), kind, dir: dir.filter(|_| !implicit).map(|dir| dir.display().to_string()) })
-}
-
-/// `libggml-base.a` → `ggml-base`, `ggml.lib` → `ggml`, `libggml.so.0` → `ggml`.
-fn link_name(file: &str) -> String {
-    let stem = match file.find(".so") {
-        Some(at) => &file[..at],
-        None => file.rsplit_once('.').map_or(file, |(stem, _)| stem),
-    };
-    let windows = file.ends_with(".lib");
-    stem.strip_prefix("lib").filter(|_| !windows).unwrap_or(stem).to_owned()
+    let mut names: Vec<OsString> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()))
+        .filter(|entry| entry.path().canonicalize().is_ok_and(|target| target == real))
+        .map(|entry| entry.file_name())
+        .collect();
+    names.sort();
+    names
 }
 
 /// The C++ library that the compiler links by itself, if it has a name (MSVC's has none).
@@ -340,93 +238,46 @@ fn cxx_stdlib(implicit: &[String]) -> Option<String> {
     ["stdc++", "c++"].iter().find(|name| implicit.iter().any(|lib| lib == *name)).map(|name| name.to_string())
 }
 
-/// Splits at blanks outside double quotes, as CMake quotes paths in fragments.
-fn split_words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let mut quoted = false;
-    for character in text.chars() {
-        match character {
-            '"' => quoted = !quoted,
-            blank if blank.is_whitespace() && !quoted => {
-                if !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-            }
-            other => word.push(other),
-        }
-    }
-    if !word.is_empty() {
-        words.push(word);
-    }
-    words
-}
-
 #[cfg(test)]
 mod tests {
+    use super::objects::Dependency;
     use super::*;
 
-    fn artifact(name: &str, path: &str) -> Artifact {
-        Artifact { name: name.into(), path: Path::new("/b").join(path), kind: LibKind::Static }
-    }
-
-    fn libraries(fragments: &[&str]) -> Link {
-        let fragment = |text: &&str| Fragment { fragment: text.to_string(), role: "libraries".into() };
-        Link { fragments: fragments.iter().map(fragment).collect() }
-    }
-
     #[test]
-    fn a_linux_link_line_is_sorted() {
-        let link = libraries(&[
-            "src/libllama.a",
-            "ggml/src/libggml.a",
-            "ggml/src/libggml-base.a",
-            "ggml/src/libggml-cpu.a",
-            "-ldl",
-            "ggml/src/libggml-base.a",
-            "-lm",
-            "-lm",
-            "/usr/lib/gcc/x/12/libgomp.so",
-            "\"/opt/with blank/libcudart.so\"",
-            "-Wl,--as-needed",
+    fn only_what_the_probe_needs_is_part_of_a_build() {
+        let target = |ids: &[&str]| Target {
+            kind: "STATIC_LIBRARY".into(),
+            name_on_disk: None,
+            artifacts: Vec::new(),
+            link: None,
+            dependencies: ids.iter().map(|id| Dependency { id: id.to_string() }).collect(),
+        };
+        let targets = BTreeMap::from([
+            ("probe", target(&["llama"])),
+            ("llama", target(&["ggml", "base"])),
+            ("ggml", target(&["base", "module"])),
+            ("base", target(&[])),
+            ("module", target(&["base"])),
+            ("mtmd", target(&["llama"])),
         ]);
-        let built = vec![
-            artifact("ggml-base", "ggml/src/libggml-base.a"),
-            artifact("unused", "vendor/libunused.a"),
-            artifact("llama", "src/libllama.a"),
-            artifact("ggml", "ggml/src/libggml.a"),
-            artifact("ggml-cpu", "ggml/src/libggml-cpu.a"),
-        ];
-        let line = LinkLine::sort(&link, built, Path::new("/b"), &["/usr/lib/gcc/x/12".into()]);
-        let names: Vec<_> = line.libs.iter().map(|lib| lib.name.as_str()).collect();
-        assert_eq!(names, ["llama", "ggml", "ggml-cpu", "ggml-base"]);
-        let cudart =
-            SystemLib { name: "cudart".into(), kind: SystemLibKind::Dylib, dir: Some("/opt/with blank".into()) };
-        assert_eq!(line.system_libs, [named("dl"), named("m"), named("gomp"), cudart]);
-        assert_eq!(line.link_args, ["-Wl,--as-needed"]);
+        let mut needed = needed_by("probe", &targets);
+        needed.sort();
+        assert_eq!(needed, ["base", "ggml", "llama", "module"]);
     }
 
+    #[cfg(unix)]
     #[test]
-    fn frameworks_come_in_both_spellings() {
-        let link = libraries(&["-framework Metal", "/S/Frameworks/Accelerate.framework"]);
-        let line = LinkLine::sort(&link, Vec::new(), Path::new("/b"), &[]);
-        let names: Vec<_> = line.system_libs.iter().map(|lib| lib.name.as_str()).collect();
-        assert_eq!(names, ["Metal", "Accelerate"]);
-        assert!(line.system_libs.iter().all(|lib| lib.kind == SystemLibKind::Framework));
-        assert!(line.link_args.is_empty());
-    }
-
-    #[test]
-    fn link_names_of_three_systems() {
-        for (file, name) in [
-            ("libggml-base.a", "ggml-base"),
-            ("libllama.so.0.6", "llama"),
-            ("libc++.dylib", "c++"),
-            ("llama.lib", "llama"),
-            ("libomp.lib", "libomp"),
-        ] {
-            assert_eq!(link_name(file), name, "{file}");
+    fn the_other_names_of_a_library_are_links_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().join("libllama.so.0.6.0");
+        fs::write(&real, "").unwrap();
+        fs::write(dir.path().join("libother.so.1"), "").unwrap();
+        for (link, target) in
+            [("libllama.so.0", "libllama.so.0.6.0"), ("libllama.so", "libllama.so.0"), ("libother.so", "libother.so.1")]
+        {
+            std::os::unix::fs::symlink(target, dir.path().join(link)).unwrap();
         }
+        assert_eq!(aliases(&real), ["libllama.so", "libllama.so.0"]);
     }
 
     #[test]

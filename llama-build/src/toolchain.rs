@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::backend::Backend;
 use crate::error::Error;
 use crate::options::Options;
 
@@ -127,7 +128,22 @@ fn compilers(options: &Options) -> Result<Vec<String>, Error> {
             }
         }
     }
+    if let Some(line) = backend_compiler(options) {
+        found.push(line);
+    }
     Ok(found)
+}
+
+/// The compiler of a GPU's code, which decides about the libraries as much as the others do. Where
+/// it is not found here, the toolkit's own check says so.
+fn backend_compiler(options: &Options) -> Option<String> {
+    if !options.backends.contains(Backend::Cuda) {
+        return None;
+    }
+    let defined = options.defines.iter().rev().find(|(name, _)| name == "CMAKE_CUDA_COMPILER");
+    let nvcc = defined.map(|(_, value)| value.clone()).or_else(|| std::env::var("CUDACXX").ok());
+    let output = output_of(Path::new(nvcc.as_deref().unwrap_or("nvcc")), "--version")?;
+    output.lines().rev().find(|line| !line.is_empty()).map(str::to_owned)
 }
 
 /// `command` may carry a launcher and flags, as `CC` does: `ccache gcc -m64`.

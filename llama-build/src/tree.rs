@@ -30,6 +30,13 @@ struct Vendored {
     build_commit: Option<String>,
 }
 
+/// The part of `PATCHED.json` that a build needs.
+#[derive(Deserialize)]
+struct Patched {
+    build_number: Option<u64>,
+    build_commit: Option<String>,
+}
+
 impl Tree {
     pub fn open(root: &Path) -> Result<Tree, Error> {
         for missing in ["CMakeLists.txt", "src/CMakeLists.txt", "include/llama.h"] {
@@ -52,10 +59,25 @@ impl Tree {
 
     /// Whether this tree can do what is asked.
     pub fn check(&self, telemetry: Telemetry) -> Result<(), Error> {
-        if telemetry == Telemetry::Rust && !self.patched {
+        if matches!(telemetry, Telemetry::Rust | Telemetry::Cpp) && !self.patched {
             return Err(Error::NotPatched { tree: self.root.clone() });
         }
         Ok(())
+    }
+
+    /// The first of these CMake options that the tree declares: names have changed over the years.
+    pub fn declared<'n>(&self, options: &[&'n str]) -> Option<&'n str> {
+        let lists: Vec<String> = ["ggml/CMakeLists.txt", "CMakeLists.txt"]
+            .iter()
+            .filter_map(|file| Some(String::from_utf8_lossy(&fs::read(self.root.join(file)).ok()?).into_owned()))
+            .collect();
+        let declares = |name: &str| {
+            lists.iter().flat_map(|text| text.lines()).any(|line| {
+                let words = line.trim_start().strip_prefix("option(");
+                words.is_some_and(|words| words.split_whitespace().next() == Some(name))
+            })
+        };
+        options.iter().copied().find(|name| declares(name))
     }
 
     pub fn is_git_clone(&self) -> bool {
@@ -69,9 +91,15 @@ impl Tree {
     /// The build number and commit to stamp, where upstream's own way (asking git) cannot work.
     /// A tree out of a package has no commit: the pin names it as exactly.
     pub fn stamp(&self) -> Option<(u64, String)> {
-        let vendored = self.vendored.as_ref()?;
-        let commit = vendored.build_commit.as_ref().unwrap_or(&vendored.pin);
-        Some((vendored.build_number.unwrap_or(0), commit.clone()))
+        let known = match &self.vendored {
+            Some(vendored) => (vendored.build_number, vendored.build_commit.as_ref().or(Some(&vendored.pin)).cloned()),
+            // Patched beside a fork's checkout, which vendoring has never seen.
+            None => {
+                let patched: Patched = serde_json::from_slice(self.patch_stamp.as_deref()?).ok()?;
+                (patched.build_number, patched.build_commit)
+            }
+        };
+        Some((known.0.unwrap_or(0), known.1?))
     }
 
     /// A digest that changes whenever the tree does: from the stamp that vendoring or patching
@@ -163,6 +191,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_option_goes_by_the_name_that_the_tree_declares() {
+        let dir = tempfile::tempdir().unwrap();
+        fake_tree(dir.path());
+        fs::create_dir(dir.path().join("ggml")).unwrap();
+        let lists = "# GGML_HIP\noption(GGML_HIPBLAS \"use HIP\" OFF)\n  option(GGML_RPC  \"\" OFF)\n";
+        fs::write(dir.path().join("ggml/CMakeLists.txt"), lists).unwrap();
+        let tree = Tree::open(dir.path()).unwrap();
+        assert_eq!(tree.declared(&["GGML_HIP", "GGML_HIPBLAS"]), Some("GGML_HIPBLAS"));
+        assert_eq!(tree.declared(&["GGML_RPC"]), Some("GGML_RPC"));
+        assert_eq!(tree.declared(&["GGML_OPENCL"]), None);
+    }
+
+    #[test]
     fn telemetry_needs_a_patched_tree() {
         let dir = tempfile::tempdir().unwrap();
         fake_tree(dir.path());
@@ -196,6 +237,26 @@ pub(crate) mod tests {
         assert_ne!(patched, "abc");
         fs::write(root.join("PATCHED.json"), "{ }").unwrap();
         assert_ne!(patched, digest());
+    }
+
+    #[test]
+    fn the_commit_is_stamped_from_where_it_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("patched");
+        fake_tree(&root);
+        let stamp = || Tree::open(&root).unwrap().stamp();
+        assert_eq!(stamp(), None);
+        fs::write(root.join("PATCHED.json"), r#"{"tool":"t","build_commit":"abc1234","build_number":12}"#).unwrap();
+        assert_eq!(stamp(), Some((12, "abc1234".into())));
+        let vendored = r#"{"pin":"p","source":{},"sha256":"0","build_number":13,"build_commit":"def5678"}"#;
+        fs::write(dir.path().join("VENDORED.json"), vendored).unwrap();
+        assert_eq!(stamp(), Some((13, "def5678".into())));
+        fs::write(
+            dir.path().join("VENDORED.json"),
+            r#"{"pin":"p","sha256":"0","build_number":null,"build_commit":null}"#,
+        )
+        .unwrap();
+        assert_eq!(stamp(), Some((0, "p".into())));
     }
 
     #[test]

@@ -144,6 +144,59 @@ fn a_patched_tree_has_the_runtime_last() {
     assert_eq!(manifest.telemetry, Telemetry::Rust);
 }
 
+/// Shared libraries keep their three names, find each other after the folder was moved, and one that
+/// only another needs is there too.
+#[cfg(unix)]
+#[test]
+fn shared_libraries_are_whole_and_can_be_moved() {
+    let mut fixture = Fixture::new();
+    let versioned = "set_target_properties(llama PROPERTIES VERSION 1.2.3 SOVERSION 1)\n";
+    write(&fixture.tree.join("src/CMakeLists.txt"), &format!("{SRC}{versioned}{BLOCK}"));
+    fixture.options.telemetry = Telemetry::None;
+    fixture.options.shared = true;
+    let Some(manifest) = fixture.build() else {
+        return;
+    };
+    assert!(manifest.libs.iter().all(|lib| lib.kind == LibKind::Dylib), "{manifest:?}");
+    assert_eq!(names(&manifest)[0], "llama");
+    assert!(names(&manifest).contains(&"llama-otel"), "needed by llama, on no link line of a program");
+    let moved = fixture.out.with_file_name("moved");
+    fs::create_dir(&moved).unwrap();
+    fs::rename(fixture.out.join("lib"), moved.join("lib")).unwrap();
+    fs::remove_dir_all(&fixture.out).unwrap();
+    let lib = moved.join("lib");
+    let links = fs::read_dir(&lib).unwrap().flatten().filter(|entry| entry.path().is_symlink()).count();
+    assert_eq!(links, 2, "libllama.so and libllama.so.1");
+    let source = moved.join("main.cpp");
+    write(&source, "int llama(); int main() { return llama() == 1 ? 0 : 1; }\n");
+    let program = moved.join("program");
+    let mut command = std::process::Command::new("c++");
+    command.arg(&source).arg("-o").arg(&program).arg(format!("-L{}", lib.display())).arg("-lllama");
+    assert!(command.arg(format!("-Wl,-rpath,{}", lib.display())).status().unwrap().success());
+    assert!(std::process::Command::new(&program).status().unwrap().success(), "a library was not found");
+}
+
+#[test]
+fn a_missing_toolkit_is_named_before_anything_is_compiled() {
+    let mut fixture = Fixture::new();
+    write(&fixture.tree.join("ggml/CMakeLists.txt"), &format!("{GGML}option(GGML_HIP \"\" OFF)\n"));
+    fixture.options.backends = "hip".parse().unwrap();
+    if std::env::var_os("ROCM_PATH").is_some() || Path::new("/opt/rocm").exists() {
+        eprintln!("SKIP: ROCm is installed here");
+        return;
+    }
+    match build(&fixture.options, &fixture.out, &mut |_| panic!("something was started")) {
+        Err(Error::ToolMissing { .. }) => {}
+        Err(error @ Error::ToolkitMissing { .. }) => {
+            let text = error.to_string();
+            assert!(text.contains("cannot build the backend `hip`: missing HIP's CMake package, hipBLAS"), "{text}");
+            assert!(text.contains("help: install AMD's ROCm"), "{text}");
+            assert!(!fixture.out.join("cmake").exists());
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn only_what_changed_is_built_again() {
     let mut fixture = Fixture::new();

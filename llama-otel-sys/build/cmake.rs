@@ -3,12 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use llama_build::{Backend, COMPILER_VARIABLES, MANIFEST_FILE, Manifest, Options, Telemetry};
+use llama_build::{Backend, Backends, COMPILER_VARIABLES, MANIFEST_FILE, Manifest, Options, Telemetry};
 
 use crate::env::Env;
 
 /// The pin that `cargo xtask vendor` takes by default.
 const DEFAULT_PIN: &str = "llama-cpp-sys-2-0.1.161";
+
+/// Where a package that `cargo xtask package` made has its tree.
+const INSIDE: &str = "llama.cpp";
 
 /// What of a tree the libraries are made of. Cargo runs a script again for ever if it is told of
 /// a path that does not exist, so only those that do are announced.
@@ -18,9 +21,11 @@ const TREE_PARTS: &[&str] =
 /// What the features ask for.
 #[derive(Debug, PartialEq)]
 pub struct Request {
-    pub backend: Backend,
+    pub backends: Backends,
     pub telemetry: Telemetry,
     pub native: bool,
+    pub shared: bool,
+    pub dynamic_backends: bool,
 }
 
 /// A finished build.
@@ -30,21 +35,24 @@ pub struct Built {
 }
 
 pub fn request(env: &Env) -> Result<Request, String> {
-    let asked = Backend::all().filter(|backend| env.feature(backend.name()));
-    for backend in asked {
-        if !backend.is_supported() {
-            let error = llama_build::Error::UnsupportedBackend { backend };
-            return Err(format!("feature `{backend}`: {error}"));
+    let telemetry = match (env.feature("telemetry-rust"), env.feature("telemetry-cpp")) {
+        (true, true) => {
+            return Err("the features `telemetry-rust` and `telemetry-cpp` exclude each other\n\
+                 help: one program has one telemetry backend; for opentelemetry-cpp turn the default features off \
+                 (`default-features = false, features = [\"cpu\", \"telemetry-cpp\"]`)"
+                .into());
         }
-    }
+        (true, false) => Telemetry::Rust,
+        (false, true) => Telemetry::Cpp,
+        (false, false) => Telemetry::None,
+    };
     Ok(Request {
         // The processor's is part of every build, so no backend feature means the same.
-        backend: Backend::Cpu,
-        telemetry: match env.feature("telemetry-rust") {
-            true => Telemetry::Rust,
-            false => Telemetry::None,
-        },
+        backends: Backend::all().filter(|backend| env.feature(backend.name())).collect(),
+        telemetry,
         native: env.feature("native"),
+        shared: env.feature("shared"),
+        dynamic_backends: env.feature("dynamic-backends"),
     })
 }
 
@@ -62,14 +70,15 @@ fn prebuilt(dir: &Path, request: &Request) -> Result<Built, String> {
     let manifest = Manifest::read(&dir).map_err(|error| format!("LLAMA_OTEL_PREBUILT: {error}"))?;
     check_telemetry(&manifest, request.telemetry)
         .map_err(|error| format!("LLAMA_OTEL_PREBUILT={}: {error}", dir.display()))?;
-    if manifest.backend != request.backend {
+    // Features add up over a whole program, so that a build may well have more than this one asks for.
+    if !manifest.backends.lacks(&request.backends).is_empty() {
+        let both: Backends = manifest.backends.iter().chain(request.backends.iter()).collect();
         return Err(format!(
             "LLAMA_OTEL_PREBUILT={}: it was built for `{}`, and `{}` is asked for\n\
-             help: run `cargo xtask build --backend {}`",
+             help: run `cargo xtask build --backend {both}`",
             dir.display(),
-            manifest.backend,
-            request.backend,
-            request.backend
+            manifest.backends,
+            request.backends,
         ));
     }
     Ok(Built { dir, manifest })
@@ -79,7 +88,10 @@ fn prebuilt(dir: &Path, request: &Request) -> Result<Built, String> {
 /// leave a program silently without telemetry.
 pub fn check_telemetry(manifest: &Manifest, asked: Telemetry) -> Result<(), String> {
     match (manifest.telemetry, asked) {
-        (Telemetry::Rust, Telemetry::Rust) => Ok(()),
+        (built, asked) if built == asked => Ok(()),
+        (_, Telemetry::Cpp) => Err("it was built without opentelemetry-cpp, and the feature `telemetry-cpp` is on\n\
+             help: run `cargo xtask build --telemetry cpp`, or turn the feature off"
+            .into()),
         (Telemetry::Rust, _) => {
             Err("it was built with the Rust telemetry backend, and the feature `telemetry-rust` is off\n\
              help: turn the feature on, or name a build without telemetry"
@@ -104,10 +116,18 @@ fn from_tree(env: &Env, request: &Request) -> Result<Built, String> {
     refuse_cross_compilation(env)?;
     let mut options = Options::new(&tree);
     // Release for every cargo profile: unoptimised, llama.cpp is too slow to be of any use.
-    options.backend = request.backend;
+    options.backends = request.backends.clone();
     options.telemetry = request.telemetry;
-    if request.native {
-        options.defines.push(("GGML_NATIVE".into(), "ON".into()));
+    options.native = request.native;
+    options.shared = request.shared;
+    options.dynamic_backends = request.dynamic_backends;
+    options.cuda_arch = env.var("LLAMA_OTEL_CUDA_ARCH");
+    options.defines = defines(env)?;
+    if request.telemetry == Telemetry::Cpp {
+        // Where opentelemetry-cpp is, if it is not installed.
+        for name in ["OPENTELEMETRY_CPP_SOURCE_DIR", "OTELCPP_PROTO_PATH"] {
+            options.defines.extend(env.var(name).map(|value| (name.into(), value)));
+        }
     }
     options.jobs = env.cargo("NUM_JOBS")?.parse().ok();
     options.cmake = env.path("CMAKE");
@@ -122,7 +142,17 @@ fn from_tree(env: &Env, request: &Request) -> Result<Built, String> {
     Ok(Built { dir, manifest })
 }
 
-/// The tree that the environment names, else the one that `cargo xtask patch` made.
+/// `LLAMA_OTEL_CMAKE_DEFINES`: `NAME=VALUE`, several separated by blanks, as `cargo xtask build -D`.
+pub fn defines(env: &Env) -> Result<Vec<(String, String)>, String> {
+    let text = env.var("LLAMA_OTEL_CMAKE_DEFINES").unwrap_or_default();
+    let entry = |word: &str| match word.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("LLAMA_OTEL_CMAKE_DEFINES: `{word}` is not NAME=VALUE")),
+    };
+    text.split_whitespace().map(entry).collect()
+}
+
+/// The tree that the environment names, else the one inside this package, else the one that `cargo xtask patch` made.
 pub fn tree(env: &Env) -> Result<PathBuf, String> {
     if let Some(tree) = env.path("LLAMA_OTEL_TREE") {
         return match tree.is_dir() {
@@ -134,8 +164,12 @@ pub fn tree(env: &Env) -> Result<PathBuf, String> {
             )),
         };
     }
-    let vendor = Path::new(&env.cargo("CARGO_MANIFEST_DIR")?).join("../vendor");
-    let tree = vendor.join(DEFAULT_PIN).join("patched");
+    let package = PathBuf::from(env.cargo("CARGO_MANIFEST_DIR")?);
+    let inside = package.join(INSIDE);
+    if inside.is_dir() {
+        return Ok(inside);
+    }
+    let tree = package.join("../vendor").join(DEFAULT_PIN).join("patched");
     match tree.is_dir() {
         true => Ok(tree),
         false => Err(format!(

@@ -12,6 +12,7 @@ pub fn link(built: &Built) {
         let kind = match lib.kind {
             LibKind::Static => "static",
             LibKind::Dylib => "dylib",
+            LibKind::Module => continue,
         };
         println!("cargo::rustc-link-lib={kind}={}", lib.name);
     }
@@ -29,9 +30,22 @@ pub fn link(built: &Built) {
     if let Some(stdlib) = &manifest.cxx_stdlib {
         println!("cargo::rustc-link-lib=dylib={stdlib}");
     }
+    if std::env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "unix") {
+        // Cargo hands these to the tests of this package only; a program asks for `DEP_LLAMA_RPATH`.
+        for dir in rpath(built) {
+            println!("cargo::rustc-link-arg=-Wl,-rpath,{dir}");
+        }
+    }
     if !manifest.link_args.is_empty() {
         println!("cargo::warning=a program must pass these to the linker itself: {}", manifest.link_args.join(" "));
     }
+}
+
+/// Folders in which a program looks for shared libraries when it starts.
+fn rpath(built: &Built) -> Vec<String> {
+    let is_shared = built.manifest.libs.iter().any(|lib| lib.kind == LibKind::Dylib);
+    let own = is_shared.then(|| built.dir.join("lib").display().to_string());
+    own.into_iter().chain(built.manifest.runtime_dirs().into_iter().map(str::to_owned)).collect()
 }
 
 /// Metadata for dependents' build scripts (`DEP_LLAMA_*`) and constants for `src/lib.rs`.
@@ -43,8 +57,15 @@ pub fn describe(built: &Built) {
     if let Some(include) = manifest.include_dirs.first() {
         println!("cargo::metadata=include={}", built.dir.join(include).display());
     }
+    // Folders have no line feeds in their names, or cargo could not be told of them anyway.
+    println!("cargo::metadata=rpath={}", rpath(built).join(":"));
+    let backends_dir = match manifest.modules.is_empty() {
+        true => String::new(),
+        false => built.dir.join("lib").display().to_string(),
+    };
     let telemetry = match manifest.telemetry {
         llama_build::Telemetry::Rust => "rust",
+        llama_build::Telemetry::Cpp => "cpp",
         llama_build::Telemetry::None => "none",
         llama_build::Telemetry::Off => "off",
     };
@@ -53,7 +74,8 @@ pub fn describe(built: &Built) {
         ("GGML", manifest.ggml_version.as_deref().unwrap_or_default()),
         ("PIN", manifest.pin.as_deref().unwrap_or_default()),
         ("COMMIT", &manifest.build_commit),
-        ("BACKENDS", manifest.backend.name()),
+        ("BACKENDS", &manifest.backends.iter().map(|b| b.name()).collect::<Vec<_>>().join(",")),
+        ("BACKENDS_DIR", &backends_dir),
         ("TELEMETRY", telemetry),
         ("BUILD_NUMBER", &manifest.build_number.to_string()),
     ];

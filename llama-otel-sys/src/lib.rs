@@ -6,7 +6,7 @@
 //! nothing without; the backend itself is re-exported as `otel`.
 //!
 //! The build script takes a finished build (`LLAMA_OTEL_PREBUILT`, made by `cargo xtask build`),
-//! else builds the patched tree that `LLAMA_OTEL_TREE` or `cargo xtask patch` provides.
+//! else builds the patched tree that `LLAMA_OTEL_TREE` names, that lies in the package, or that `cargo xtask patch` made.
 //!
 //! ```
 //! // SAFETY: initialising and freeing the backend needs nothing but this order.
@@ -40,6 +40,9 @@ pub use bindings::*;
 #[cfg(feature = "telemetry-rust")]
 pub use otel_shim as otel;
 
+#[cfg(feature = "telemetry-rust")]
+otel_shim::require_instrumented!();
+
 /// What llama.cpp this crate was built from, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -58,6 +61,14 @@ pub struct Version {
     /// What stands behind the telemetry macros: `rust`, `none` or `off`.
     pub telemetry: &'static str,
 }
+
+/// The folder of the backends that ggml loads when the program runs: with the feature
+/// `dynamic-backends` give it to `ggml_backend_load_all_from_path` before anything else. `None`
+/// where they are linked.
+pub const BACKENDS_DIR: Option<&str> = {
+    let dir = env!("LLAMA_OTEL_SYS_BACKENDS_DIR");
+    if dir.is_empty() { None } else { Some(dir) }
+};
 
 /// What llama.cpp this crate was built from, and how.
 pub const fn version() -> Version {
@@ -94,5 +105,7 @@ mod tests {
         assert_eq!(llama.to_str(), Ok(version().llama));
         assert_eq!(ggml.to_str(), Ok(version().ggml));
         assert_eq!(version().telemetry == "rust", cfg!(feature = "telemetry-rust"));
+        #[cfg(feature = "telemetry-rust")]
+        assert!(llama_otel_build().to_str().unwrap().contains(&format!("llama.cpp {}", version().llama)));
     }
 }

@@ -18,21 +18,47 @@ fn env_of(variables: &[(&str, &str)]) -> Env {
     Env::new(move |name| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
 }
 
-#[test]
-fn features_decide_what_is_asked_for() {
-    let portable = Request { backend: Backend::Cpu, telemetry: Telemetry::None, native: false };
-    assert_eq!(cmake::request(&env_of(&[])).unwrap(), portable);
-    let default = env_of(&[("CARGO_FEATURE_CPU", "1"), ("CARGO_FEATURE_TELEMETRY_RUST", "1")]);
-    let telemetry = Telemetry::Rust;
-    assert_eq!(cmake::request(&default).unwrap(), Request { telemetry, ..portable });
+fn portable() -> Request {
+    Request {
+        backends: Backend::Cpu.into(),
+        telemetry: Telemetry::None,
+        native: false,
+        shared: false,
+        dynamic_backends: false,
+    }
 }
 
 #[test]
-fn an_unsupported_backend_is_refused_by_name() {
-    let asked = env_of(&[("CARGO_FEATURE_CPU", "1"), ("CARGO_FEATURE_VULKAN", "1")]);
-    let error = cmake::request(&asked).unwrap_err();
-    assert!(error.contains("feature `vulkan`"), "{error}");
-    assert!(error.contains("supported today: cpu"), "{error}");
+fn features_decide_what_is_asked_for() {
+    assert_eq!(cmake::request(&env_of(&[])).unwrap(), portable());
+    let default = env_of(&[("CARGO_FEATURE_CPU", "1"), ("CARGO_FEATURE_TELEMETRY_RUST", "1")]);
+    let telemetry = Telemetry::Rust;
+    assert_eq!(cmake::request(&default).unwrap(), Request { telemetry, ..portable() });
+}
+
+#[test]
+fn every_backend_is_a_feature_and_they_add_up() {
+    let manifest = include_str!("../Cargo.toml");
+    for backend in Backend::all() {
+        assert!(manifest.contains(&format!("\n{backend} = []\n")), "no feature {backend}");
+    }
+    let asked = env_of(&[
+        ("CARGO_FEATURE_CPU", "1"),
+        ("CARGO_FEATURE_VULKAN", "1"),
+        ("CARGO_FEATURE_RPC", "1"),
+        ("CARGO_FEATURE_DYNAMIC_BACKENDS", "1"),
+    ]);
+    let request = cmake::request(&asked).unwrap();
+    assert_eq!(request, Request { backends: "vulkan,rpc".parse().unwrap(), dynamic_backends: true, ..portable() });
+}
+
+#[test]
+fn further_cmake_entries_are_checked() {
+    let env = env_of(&[("LLAMA_OTEL_CMAKE_DEFINES", "GGML_CUDA_FA=OFF  A=B=C")]);
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(cmake::defines(&env).unwrap(), [pair("GGML_CUDA_FA", "OFF"), pair("A", "B=C")]);
+    let error = cmake::defines(&env_of(&[("LLAMA_OTEL_CMAKE_DEFINES", "GGML_CUDA_FA")])).unwrap_err();
+    assert!(error.contains("`GGML_CUDA_FA` is not NAME=VALUE"), "{error}");
 }
 
 #[test]

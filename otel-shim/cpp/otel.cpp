@@ -1,8 +1,11 @@
 // The runtime behind otel.h: the stack of open spans, their ids, and the one backend that takes what they record.
 
-#include "otel.h"
+#include "context.h"
+#include "log.h"
+#include "propagation.h"
 
 #include <cstdio>
+#include <ctime>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -21,25 +24,50 @@
 #ifndef LLAMA_OTEL_LLAMA_BUILD_NUMBER
 #    define LLAMA_OTEL_LLAMA_BUILD_NUMBER 0
 #endif
+#ifndef LLAMA_OTEL_GGML_BACKENDS
+#    define LLAMA_OTEL_GGML_BACKENDS ""
+#endif
 
-static int64_t now_ns() noexcept {
+int64_t llama_otel_now_ns(void) noexcept {
+#if defined(__linux__)
+    // the same clock, without the call in between: it is read nine times for a token
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
+#else
     return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+#endif
 }
 
 llama_otel_control llama_otel_ctl = {
     { LLAMA_OTEL_DETAIL_OFF },
     { 0 },
     { UINT64_MAX },
-    now_ns,
+    llama_otel_now_ns,
     LLAMA_OTEL_LLAMA_VERSION,
     LLAMA_OTEL_LLAMA_COMMIT,
     LLAMA_OTEL_GGML_VERSION,
     LLAMA_OTEL_LLAMA_BUILD_NUMBER,
+    LLAMA_OTEL_GGML_BACKENDS,
+    { 1 },
+    { LLAMA_OTEL_PROPAGATOR_TRACECONTEXT | LLAMA_OTEL_PROPAGATOR_BAGGAGE },
+    { nullptr },
+    { nullptr },
+    llama_otel_make_parent,
+    llama_otel_swap_parent,
+    llama_otel_free_parent,
+    llama_otel_set_parent,
+    llama_otel_end_generations,
+    llama_otel_hand_over,
 };
 
-#ifdef LLAMA_OTEL_BACKEND_RUST
-// defined by the otel-shim crate; a strong reference, so that a link without it fails instead of being silent
-extern "C" const llama_otel_backend * llama_otel_backend_rust(void);
+// a strong reference, so that a link without the backend fails instead of being silent
+#if defined(LLAMA_OTEL_BACKEND_RUST)
+extern "C" const llama_otel_backend * llama_otel_backend_rust(void); // defined by the otel-shim crate
+#    define LLAMA_OTEL_BUILT_FOR llama_otel_backend_rust
+#elif defined(LLAMA_OTEL_BACKEND_CPP)
+extern "C" const llama_otel_backend * llama_otel_backend_cpp(void); // defined by the library llama-otel-cpp
+#    define LLAMA_OTEL_BUILT_FOR llama_otel_backend_cpp
 #endif
 
 // plain data, so that no thread pays for a constructor or a destructor
@@ -49,11 +77,20 @@ struct llama_otel_thread {
     uint64_t          trace_id_lo;
     uint64_t          span_id; // of the innermost exported span
     uint64_t          random;  // state of the id generator, 0: not seeded
-    int64_t           context_id; // of the context that this thread last gave a batch
     bool              sampled;    // of the open trace
+    int64_t           deadline_ns; // what this thread does shall have ended by then, 0: none
+    const llama_otel_origin * origin; // of the open trace, kept
+
+    // what was recorded in the open spans: handed over together, which costs little more than one record by itself
+    bool              is_holding;
+    uint32_t          n_held; // bytes
+    unsigned char     held[LLAMA_OTEL_MAX_HELD];
 };
 
 namespace {
+
+// What lasts longer than this hands over what was recorded in it, so that nothing is late by more.
+constexpr int64_t MAX_HELD_NS = 1000000;
 
 std::atomic<const llama_otel_backend *> backend{ nullptr };
 
@@ -62,7 +99,7 @@ thread_local llama_otel_thread thread;
 // splitmix64, seeded from the system once per thread: ids need uniqueness, not secrecy
 uint64_t next_random(llama_otel_thread & t) noexcept {
     if (LLAMA_OTEL_UNLIKELY(t.random == 0)) {
-        uint64_t seed = (uint64_t) now_ns() ^ (uint64_t) (uintptr_t) &t;
+        uint64_t seed = (uint64_t) llama_otel_now_ns() ^ (uint64_t) (uintptr_t) &t;
         try {
             std::random_device device;
             seed ^= ((uint64_t) device() << 32) | device();
@@ -77,6 +114,47 @@ uint64_t next_random(llama_otel_thread & t) noexcept {
     return z ? z : 1;
 }
 
+bool is_sampled(uint64_t trace_id_lo) noexcept {
+    return (trace_id_lo >> 1) < llama_otel_ctl.sample_threshold.load(std::memory_order_relaxed);
+}
+
+// whole words; the call of memcpy would take longer
+inline unsigned char * copy_words(unsigned char * to, const void * from, size_t size) noexcept {
+    const unsigned char * word = static_cast<const unsigned char *>(from);
+    for (const unsigned char * end = word + size; word != end; word += 8, to += 8) {
+        memcpy(to, word, 8);
+    }
+    return to;
+}
+
+// whether records wait until the spans of this thread end; else there are none, or the backend takes records one by one
+inline bool is_held_back(const llama_otel_backend * b) noexcept { return (thread.innermost || thread.n_held > 0) && b->entries; }
+
+LLAMA_OTEL_NOINLINE void hold(const llama_otel_entry & head, const void * record, const char * strings) noexcept {
+    llama_otel_thread & t = thread;
+    if (t.is_holding) {
+        return; // a signal handler that interrupts this records nothing
+    }
+    const size_t size = sizeof(head) + head.record + head.strings;
+    if (t.n_held + size > sizeof(t.held)) {
+        llama_otel_hand_over();
+    }
+    t.is_holding = true;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    unsigned char * to = copy_words(t.held + t.n_held, &head, sizeof(head));
+    to = copy_words(to, record, head.record);
+    if (head.strings > 0) {
+        memcpy(to, strings, head.strings);
+    }
+    t.n_held += (uint32_t) size;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    t.is_holding = false;
+}
+
+template <typename Record> void hold(llama_otel_entry_kind kind, const llama_otel_buffer<Record> & data) noexcept {
+    hold({ kind, (uint32_t) data.size(), data.n_strings, 0 }, &data.record, data.strings);
+}
+
 // slower than four times the mean of those before, which takes this one in
 bool is_slow(std::atomic<int64_t> & running_mean, int64_t ns) noexcept {
     const int64_t mean = running_mean.load(std::memory_order_relaxed);
@@ -84,21 +162,29 @@ bool is_slow(std::atomic<int64_t> & running_mean, int64_t ns) noexcept {
     return mean != 0 && ns > 4 * mean;
 }
 
-// "…/folder/file" → "…" + "file", so that no folder name leaves the process with an error text
-std::string without_folder(std::string_view text, std::string_view path) {
-    std::string out(text);
-    const size_t slash = path.find_last_of("/\\");
-    if (path.empty() || slash == std::string_view::npos) {
-        return out;
+} // namespace
+
+void llama_otel_hand_over_after(int64_t ns) noexcept {
+    if (ns > MAX_HELD_NS) {
+        llama_otel_hand_over();
     }
-    const std::string_view file = path.substr(slash + 1);
-    for (size_t at = 0; (at = out.find(path, at)) != std::string::npos; at += file.size()) {
-        out.replace(at, path.size(), file);
-    }
-    return out;
 }
 
-} // namespace
+void llama_otel_hand_over() noexcept {
+    llama_otel_thread & t = thread;
+    if (t.n_held == 0 || t.is_holding) {
+        return;
+    }
+    const uint32_t size = t.n_held;
+    t.n_held = 0;
+    if (const llama_otel_backend * b = backend.load(std::memory_order_acquire)) {
+        b->entries(t.held, size);
+    }
+}
+
+uint64_t llama_otel_next_id() noexcept { return next_random(thread); }
+
+bool llama_otel_is_sampled(uint64_t trace_id_lo) noexcept { return is_sampled(trace_id_lo); }
 
 //
 // backend
@@ -106,38 +192,84 @@ std::string without_folder(std::string_view text, std::string_view path) {
 
 bool llama_otel_register(const llama_otel_backend * candidate) {
     const llama_otel_backend * none = nullptr;
-    return candidate && candidate->abi_version == LLAMA_OTEL_ABI_VERSION &&
-        candidate->registry_fingerprint == LLAMA_OTEL_REGISTRY_FINGERPRINT && backend.compare_exchange_strong(none, candidate);
+    if (!candidate || candidate->abi_version != LLAMA_OTEL_ABI_VERSION || candidate->registry_fingerprint != LLAMA_OTEL_REGISTRY_FINGERPRINT ||
+        !backend.compare_exchange_strong(none, candidate)) {
+        return false;
+    }
+    if (candidate->attach) {
+        candidate->attach(&llama_otel_ctl);
+    }
+    return true;
 }
 
+#ifdef LLAMA_OTEL_BUILT_FOR
+// before main, so that a program can give parents and providers before its first call of llama.cpp
+static const bool registered = llama_otel_register(LLAMA_OTEL_BUILT_FOR());
+#endif
+
 void llama_otel_start(void) {
-#ifdef LLAMA_OTEL_BACKEND_RUST
-    static const bool registered = llama_otel_register(llama_otel_backend_rust());
+#ifdef LLAMA_OTEL_BUILT_FOR
     if (!registered && !backend.load()) {
         static const int once = fprintf(stderr, "llama-otel: telemetry is off: the backend was built from another version of otel-backend.h\n");
         (void) once;
     }
 #endif
     if (const llama_otel_backend * b = backend.load()) {
+        const bool was_on = llama_otel_on();
         b->start(&llama_otel_ctl);
+        if (!was_on && llama_otel_on()) {
+            llama_otel_memory_restarted();
+        }
     }
 }
 
+// The mark of an instrumented library. Its name tells the version of the ABI: what needs another one, or meets upstream's own
+// library, does not link. Its text is found in a program's file too.
+#define LLAMA_OTEL_MARK_TEXT_(version) "llama-otel: instrumented, ABI " #version ", llama.cpp " LLAMA_OTEL_LLAMA_VERSION ", " LLAMA_OTEL_LLAMA_COMMIT "."
+#define LLAMA_OTEL_MARK_NAME_(version) llama_otel_instrumented_abi_##version
+#define LLAMA_OTEL_MARK_(version) \
+    extern "C" LLAMA_OTEL_API const char * LLAMA_OTEL_MARK_NAME_(version)(void) { return LLAMA_OTEL_MARK_TEXT_(version); }
+#define LLAMA_OTEL_MARK(version) LLAMA_OTEL_MARK_(version)
+LLAMA_OTEL_MARK(LLAMA_OTEL_ABI_VERSION)
+
 bool llama_otel_flush(uint32_t timeout_ms) {
+    llama_otel_hand_over();
     const llama_otel_backend * b = backend.load();
     return !b || b->flush(timeout_ms);
 }
 
 bool llama_otel_shutdown(uint32_t timeout_ms) {
+    llama_otel_hand_over();
     llama_otel_ctl.detail.store(LLAMA_OTEL_DETAIL_OFF);
     const llama_otel_backend * b = backend.load();
     return !b || b->shutdown(timeout_ms);
 }
 
 void llama_otel_set_detail(uint32_t detail) {
-    if (llama_otel_on()) {
-        llama_otel_ctl.detail.store(detail <= LLAMA_OTEL_DETAIL_OP ? detail : (uint32_t) LLAMA_OTEL_DETAIL_OP);
+    const llama_otel_backend * b = backend.load();
+    const uint32_t level = detail <= LLAMA_OTEL_DETAIL_OP ? detail : (uint32_t) LLAMA_OTEL_DETAIL_OP;
+    if (b && b->set_detail) {
+        b->set_detail(level);
+    } else if (llama_otel_on()) {
+        llama_otel_ctl.detail.store(level);
     }
+}
+
+uint32_t llama_otel_get_detail(void) { return llama_otel_ctl.detail.load(); }
+
+bool llama_otel_set_export(bool on) {
+    const llama_otel_backend * b = backend.load();
+    return b && b->set_export ? b->set_export(on) : on == llama_otel_on();
+}
+
+bool llama_otel_is_active(void) {
+    const llama_otel_backend * b = backend.load();
+    return b && b->is_active ? b->is_active() : llama_otel_on();
+}
+
+uint64_t llama_otel_dropped(const char * signal, const char * reason) {
+    const llama_otel_backend * b = backend.load();
+    return b && b->dropped ? b->dropped(signal, reason) : 0;
 }
 
 //
@@ -151,46 +283,58 @@ void llama_otel_span::begin(const char * name, llama_otel_detail level, uint16_t
         return;
     }
 
-    outer       = t.innermost;
-    t.innermost = this;
+    outer        = t.innermost;
+    t.innermost  = this;
+    may_skip     = false;
+    in_trace     = false;
+    root         = false;
+    error        = nullptr;
+    context      = nullptr;
+    n_ubatches   = 0;
+    n_reused     = 0;
+    n_allocated  = 0;
+    ended_ns     = 0;
+    full_pool    = false;
+    running_mean = nullptr;
+    private_path = std::string_view();
 
     data.record.name            = name;
     data.record.metric          = metric;
+    data.record.n_links_dropped = 0;
     data.record.n_attrs         = 0;
     data.record.n_attrs_dropped = 0;
+    data.record.n_links         = 0;
     data.record.flags           = 0;
-    data.record.reserved        = 0;
     data.record.message         = { 0, 0 };
     data.n_strings              = 0;
 
     // below the level of detail, or not sampled, only a span with a histogram is timed
-    state = metric == LLAMA_OTEL_NO_METRIC ? STATE_MUTE : STATE_RECORDING;
+    state = metric == LLAMA_OTEL_NO_METRIC && t.deadline_ns == 0 ? STATE_MUTE : STATE_RECORDING;
 
     if (llama_otel_ctl.detail.load(std::memory_order_relaxed) >= level) {
         join_trace(t);
     }
-    if (state == STATE_RECORDING) {
-        n_exceptions         = std::uncaught_exceptions();
-        data.record.start_ns = now_ns();
+    n_exceptions = std::uncaught_exceptions();
+    // a root may turn out to be sampled when its context is known
+    if (state == STATE_RECORDING || (root && llama_otel_any_context_parent())) {
+        data.record.start_ns = llama_otel_now_ns();
     }
 }
 
 // takes a place in the open trace, or begins one
 void llama_otel_span::join_trace(llama_otel_thread & t) noexcept {
-
+    in_trace = true;
     if (t.span_id == 0) {
-        t.trace_id_hi = next_random(t);
-        t.trace_id_lo = next_random(t);
-        t.sampled     = (t.trace_id_lo >> 1) < llama_otel_ctl.sample_threshold.load(std::memory_order_relaxed);
+        root = true;
+        data.record.span_id = next_random(t);
+        join_given(t, llama_otel_given_parent(llama_otel_current_context(), -1));
+        return;
     }
-
     data.record.trace_id_hi    = t.trace_id_hi;
     data.record.trace_id_lo    = t.trace_id_lo;
     data.record.parent_span_id = t.span_id;
     data.record.span_id        = next_random(t);
     t.span_id                  = data.record.span_id;
-
-    in_trace = true;
 
     if (t.sampled) {
         data.record.flags = LLAMA_OTEL_FLAG_EXPORT;
@@ -198,35 +342,103 @@ void llama_otel_span::join_trace(llama_otel_thread & t) noexcept {
     }
 }
 
-void llama_otel_span::end() noexcept {
-    llama_otel_thread & t = thread;
-    t.innermost = outer;
+// a root: of a trace of its own, or a child of what the program gave
+void llama_otel_span::join_given(llama_otel_thread & t, const llama_otel_parent & parent) noexcept {
+    const bool given = parent.span_id != 0;
 
-    if (in_trace) {
-        t.span_id = data.record.parent_span_id;
+    data.record.trace_id_hi    = given ? parent.trace_id_hi : next_random(t);
+    data.record.trace_id_lo    = given ? parent.trace_id_lo : next_random(t);
+    data.record.parent_span_id = parent.span_id;
+
+    t.trace_id_hi = data.record.trace_id_hi;
+    t.trace_id_lo = data.record.trace_id_lo;
+    t.span_id     = data.record.span_id;
+    t.sampled     = given && llama_otel_ctl.parent_based.load(std::memory_order_relaxed) ? parent.sampled : is_sampled(t.trace_id_lo);
+    llama_otel_release(t.origin);
+    t.origin      = parent.origin;
+
+    data.record.flags = (uint8_t) ((data.record.flags & LLAMA_OTEL_FLAG_ERROR) | LLAMA_OTEL_FLAG_LOCAL_ROOT | (given && parent.remote ? LLAMA_OTEL_FLAG_REMOTE_PARENT : 0));
+    if (t.sampled) {
+        data.record.flags |= LLAMA_OTEL_FLAG_EXPORT;
+        state              = STATE_RECORDING;
+    } else if (data.record.metric == LLAMA_OTEL_NO_METRIC) {
+        state = STATE_MUTE;
     }
-    if (state != STATE_RECORDING) {
+}
+
+void llama_otel_span::adopt(const void * context, int32_t seq) noexcept {
+    llama_otel_thread & t = thread;
+    if (!root || t.span_id != data.record.span_id) {
         return;
     }
+    llama_otel_parent parent = llama_otel_given_parent(context, seq);
+    if (parent.span_id == data.record.parent_span_id && (parent.span_id == 0 || (parent.trace_id_hi == data.record.trace_id_hi && parent.trace_id_lo == data.record.trace_id_lo))) {
+        llama_otel_release(parent.origin);
+        return; // it has that place already
+    }
+    join_given(t, parent);
+}
 
-    data.record.end_ns = now_ns();
+void llama_otel_span::end() noexcept {
+    finish();
+    if (!outer) {
+        llama_otel_hand_over();
+    } else if (state == STATE_RECORDING) {
+        llama_otel_hand_over_after(data.record.end_ns - data.record.start_ns);
+    }
+}
+
+void llama_otel_span::finish() noexcept {
+    llama_otel_thread & t = thread;
 
     if (std::uncaught_exceptions() > n_exceptions && !(data.record.flags & LLAMA_OTEL_FLAG_ERROR)) {
         llama_otel_span * innermost = t.innermost;
         t.innermost = this;
+        if (context || strcmp(data.record.name, "llama_encode") == 0) {
+            error = "exception";
+            add("llama.decode.status", error);
+        }
         llama_otel_set_error("exception", "left by an exception");
         t.innermost = innermost;
     }
+    t.innermost = outer;
+
+    const llama_otel_kept_origin origin(t.origin, root);
+    if (root) {
+        t.span_id = 0;
+        t.origin  = nullptr;
+    } else if (in_trace) {
+        t.span_id = data.record.parent_span_id;
+    }
+    if (state != STATE_RECORDING && !context) {
+        return;
+    }
+
+    data.record.end_ns = ended_ns ? ended_ns : llama_otel_now_ns();
+
+    const bool late = t.deadline_ns != 0 && !outer && data.record.end_ns > t.deadline_ns;
+    if (late) {
+        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_TIMEOUT_COUNT, 1, "llama.operation", data.record.name, "error.type", "timeout");
+        add("llama.deadline.exceeded", true);
+    }
     const bool slow = running_mean && is_slow(*running_mean, data.record.end_ns - data.record.start_ns);
-    if (may_skip && !slow && !(data.record.flags & LLAMA_OTEL_FLAG_ERROR) && llama_otel_ctl.detail.load(std::memory_order_relaxed) < LLAMA_OTEL_DETAIL_DECODE) {
+    if (may_skip && !slow && !late && !(data.record.flags & LLAMA_OTEL_FLAG_ERROR) && llama_otel_ctl.detail.load(std::memory_order_relaxed) < LLAMA_OTEL_DETAIL_DECODE) {
         data.record.flags &= ~LLAMA_OTEL_FLAG_EXPORT;
+    }
+    if (n_ubatches > 0 && (data.record.flags & LLAMA_OTEL_FLAG_EXPORT)) {
+        add("llama.batch.n_ubatches", n_ubatches, "llama.graph.reused", n_reused == n_ubatches);
+    }
+    if (n_allocated > 0 && (data.record.flags & LLAMA_OTEL_FLAG_EXPORT)) {
+        add("llama.memory.size", n_allocated);
+    }
+    if (context) {
+        llama_otel_batch_ended(*context, data, error);
     }
     if (!(data.record.flags & LLAMA_OTEL_FLAG_EXPORT) && data.record.metric == LLAMA_OTEL_NO_METRIC) {
         return;
     }
-    if (const llama_otel_backend * b = backend.load(std::memory_order_acquire)) {
-        b->span(&data.record, data.size(), data.strings, data.n_strings);
-    }
+    llama_otel_put_origin(data, origin.origin, root);
+    llama_otel_submit_span(data);
 }
 
 llama_otel_span * llama_otel_current_span() noexcept {
@@ -234,39 +446,102 @@ llama_otel_span * llama_otel_current_span() noexcept {
     return span && span->state == llama_otel_span::STATE_RECORDING ? span : nullptr;
 }
 
+llama_otel_parent llama_otel_parent_for(const void * context, int32_t seq, const llama_otel_span_record * batch) noexcept {
+    if (!batch || llama_otel_any_context_parent()) {
+        const llama_otel_parent given = llama_otel_given_parent(context, seq);
+        if (given.span_id != 0 || !batch) {
+            return given;
+        }
+    }
+    llama_otel_keep(thread.origin);
+    // the batch is one of several that serve the generation, so it is its sibling
+    return { batch->trace_id_hi, batch->trace_id_lo, batch->parent_span_id, thread.sampled, (batch->flags & LLAMA_OTEL_FLAG_REMOTE_PARENT) != 0, thread.origin };
+}
+
+llama_otel_span * llama_otel_open_span() noexcept { return thread.innermost; }
+
 void llama_otel_set_error(std::string_view type, std::string_view message) noexcept {
     llama_otel_span * span = thread.innermost;
 
     if (span && (span->data.record.flags & LLAMA_OTEL_FLAG_ERROR)) {
         return; // the first error is the cause, the others its consequences
     }
-    llama_otel_buffer<llama_otel_metric_record> count;
-    count.record    = { 1.0, LLAMA_OTEL_METRIC_LLAMA_ERROR_COUNT, 0, 0 };
-    count.n_strings = 0;
-    count.put("llama.operation", span ? span->data.record.name : "_OTHER");
-    count.put("error.type", type);
-    llama_otel_submit(count);
+    const char * operation = span ? span->data.record.name : "_OTHER";
+    const bool   stopped   = type == "aborted" || type == "cancelled"; // by a callback of the program's
+    if (stopped && thread.deadline_ns != 0 && llama_otel_now_ns() > thread.deadline_ns) {
+        type    = "timeout";
+        message = "stopped by the program after its deadline";
+    }
+    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_ERROR_COUNT, 1, "llama.operation", operation, "error.type", type);
+    if (stopped) {
+        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_CANCELLATION_COUNT, 1, "llama.operation", operation, "error.type", type);
+    }
 
     if (span) {
         span->data.record.flags |= LLAMA_OTEL_FLAG_ERROR;
         span->add("error.type", type);
         try {
-            span->data.record.message = span->data.copy(without_folder(message, span->private_path));
+            span->data.record.message = span->data.copy(llama_otel_public_text(message, llama_otel_private_path()));
         } catch (...) { // no memory for the text: the type says enough
         }
+    }
+}
+
+std::string_view llama_otel_private_path() noexcept {
+    const llama_otel_span * span = thread.innermost;
+    while (span && span->private_path.empty()) {
+        span = span->outer;
+    }
+    return span ? span->private_path : std::string_view();
+}
+
+void llama_otel_set_deadline(uint64_t timeout_ms) noexcept {
+    // a time that never comes is none
+    constexpr uint64_t longest_ms = 1000ull * 86400 * 365;
+    thread.deadline_ns = timeout_ms == 0 || timeout_ms > longest_ms ? 0 : llama_otel_now_ns() + (int64_t) timeout_ms * 1000000;
+}
+
+void llama_otel_submit_event(llama_otel_buffer<llama_otel_event_record> & data) noexcept {
+    const llama_otel_thread & t = thread;
+    if (t.span_id != 0 && t.sampled) {
+        data.record.trace_id_hi = t.trace_id_hi;
+        data.record.trace_id_lo = t.trace_id_lo;
+        data.record.span_id     = t.span_id;
+    }
+    data.record.time_ns = llama_otel_now_ns();
+    const llama_otel_backend * b = backend.load(std::memory_order_acquire);
+    if (!b || !b->event || (data.record.span_id == 0 && data.record.severity == 0)) {
+        return;
+    }
+    if (!is_held_back(b)) {
+        b->event(&data.record, data.size(), data.strings, data.n_strings);
+        return;
+    }
+    hold(LLAMA_OTEL_ENTRY_EVENT, data);
+    if (data.record.severity != 0) {
+        llama_otel_hand_over(); // the program may end over it
     }
 }
 
 void llama_otel_set_decode_status(int code) noexcept {
     switch (code) {
         case  0: break;
-        case  1: llama_otel_set_error("no_kv_slot",     "no slot in the KV cache for this batch");   break;
-        case  2: llama_otel_set_error("aborted",        "aborted by the abort callback");            break;
-        case -1: llama_otel_set_error("invalid_batch",  "invalid batch");                            break;
-        case -2: llama_otel_set_error("alloc_failed",   "memory could not be prepared or allocated"); break;
-        case -3: llama_otel_set_error("compute_failed", "graph computation failed");                 break;
-        default: llama_otel_set_error("_OTHER",         "unknown return code");                      break;
+        case  1: llama_otel_set_batch_error("no_kv_slot",     "no slot in the KV cache for this batch");    break;
+        case  2: llama_otel_set_batch_error("aborted",        "aborted by the abort callback");             break;
+        case -1: llama_otel_set_batch_error("invalid_batch",  "invalid batch");                             break;
+        case -2: llama_otel_set_batch_error("alloc_failed",   "memory could not be prepared or allocated"); break;
+        case -3: llama_otel_set_batch_error("compute_failed", "graph computation failed");                  break;
+        default: llama_otel_set_batch_error("_OTHER",         "unknown return code");                       break;
     }
+}
+
+void llama_otel_set_batch_error(const char * type, const char * message) noexcept {
+    llama_otel_span * span = thread.innermost;
+    if (span && !(span->data.record.flags & LLAMA_OTEL_FLAG_ERROR)) {
+        span->error = type;
+        span->add("llama.decode.status", type);
+    }
+    llama_otel_set_error(type, message);
 }
 
 void llama_otel_model_failed(std::string_view type, std::string_view message) noexcept {
@@ -295,105 +570,25 @@ void llama_otel_set_ggml_status(int status) noexcept {
 // metrics
 //
 
-// llama.cpp's own rule: one token is generation, more are a prompt
-static const char * phase_of(int64_t n_tokens) noexcept {
-    return n_tokens == 1 ? "decode" : "prefill";
-}
-
-void llama_otel_submit(const llama_otel_buffer<llama_otel_metric_record> & data) noexcept {
-    if (const llama_otel_backend * b = backend.load(std::memory_order_acquire)) {
-        b->metric(&data.record, data.size(), data.strings, data.n_strings);
+void llama_otel_submit_span(llama_otel_buffer<llama_otel_span_record> & data) noexcept {
+    if (data.record.n_links > 0) {
+        data.pack_links();
+    }
+    const llama_otel_backend * b = backend.load(std::memory_order_acquire);
+    if (b && is_held_back(b)) {
+        hold(LLAMA_OTEL_ENTRY_SPAN, data);
+    } else if (b) {
+        b->span(&data.record, data.size(), data.strings, data.n_strings);
     }
 }
 
-namespace {
-
-// Numbers of the contexts that exist, found by address without a lock: a slot is owned by whoever sets its address.
-struct context_slot {
-    std::atomic<const void *> context;
-    std::atomic<int64_t>      id;
-    std::atomic<int64_t>      decode_mean_ns; // of single-token batches
-};
-
-constexpr size_t N_CONTEXT_SLOTS = 256;
-
-context_slot         context_slots[N_CONTEXT_SLOTS];
-std::atomic<int64_t> n_contexts{ 0 };
-
-context_slot * find_context(const void * context) noexcept {
-    const size_t first = ((uintptr_t) context >> 4) % N_CONTEXT_SLOTS;
-    for (size_t i = 0; i < N_CONTEXT_SLOTS; i++) {
-        context_slot & slot = context_slots[(first + i) % N_CONTEXT_SLOTS];
-        if (slot.context.load(std::memory_order_acquire) == context) {
-            return &slot;
-        }
-    }
-    return nullptr;
-}
-
-} // namespace
-
-int64_t llama_otel_new_context_id(const void * context) noexcept {
-    const int64_t id    = ++n_contexts;
-    const size_t  first = ((uintptr_t) context >> 4) % N_CONTEXT_SLOTS;
-    for (size_t i = 0; i < N_CONTEXT_SLOTS; i++) {
-        context_slot & slot = context_slots[(first + i) % N_CONTEXT_SLOTS];
-        const void * free = nullptr;
-        if (slot.context.compare_exchange_strong(free, context)) {
-            slot.decode_mean_ns.store(0, std::memory_order_relaxed);
-            slot.id.store(id, std::memory_order_release);
-            break;
-        }
-    }
-    return id;
-}
-
-int64_t llama_otel_current_context_id() noexcept {
-    return thread.context_id;
-}
-
-void llama_otel_context_destroyed(const void * context, int64_t n_evaluated, int64_t t_eval_us) noexcept {
-    context_slot * slot = find_context(context);
-    const int64_t  id   = slot ? slot->id.load() : 0;
-    const size_t   size = llama_otel_memory_released(context);
-
-    if (llama_otel_span * span = llama_otel_current_span()) {
-        span->add("llama.context.id", id, "llama.memory.size", size);
-        span->add("llama.context.tokens_evaluated", n_evaluated, "llama.context.t_eval_us", t_eval_us);
-    }
-    if (slot) {
-        slot->context.store(nullptr, std::memory_order_release);
-    }
-}
-
-void llama_otel_batch(const void * context, int64_t n_tokens, int64_t n_outputs) noexcept {
-    const char *   phase = phase_of(n_tokens);
-    context_slot * slot  = find_context(context);
-
-    thread.context_id = slot ? slot->id.load(std::memory_order_relaxed) : 0;
-
-    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_DECODE_BATCH_SIZE, n_tokens, "llama.decode.phase", phase);
-    if (llama_otel_span * span = llama_otel_current_span()) {
-        span->add("llama.context.id", thread.context_id);
-        span->add("llama.batch.n_tokens", n_tokens, "llama.batch.n_outputs", n_outputs, "llama.decode.phase", phase);
-        if (n_tokens == 1) {
-            span->export_if(false);
-            span->export_if_slow(slot ? &slot->decode_mean_ns : nullptr);
-        }
-    }
-}
-
-void llama_otel_evaluated(int64_t n_tokens, int64_t elapsed_us) noexcept {
-    if (n_tokens <= 0) {
-        return;
-    }
-    const char * phase   = phase_of(n_tokens);
-    const double seconds = (double) elapsed_us * 1e-6;
-
-    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_TOKEN_COUNT, n_tokens, "llama.decode.phase", phase);
-    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_DECODE_DURATION, seconds, "llama.decode.phase", phase, "llama.decode.status", "ok");
-    if (n_tokens == 1) {
-        LLAMA_OTEL_RECORD_TOKEN_TIME(seconds);
+void llama_otel_submit(const llama_otel_entry & head, const char * strings) noexcept {
+    const auto * record = reinterpret_cast<const llama_otel_metric_record *>(&head + 1);
+    const llama_otel_backend * b = backend.load(std::memory_order_acquire);
+    if (b && is_held_back(b)) {
+        hold(head, record, strings);
+    } else if (b) {
+        b->metric(record, head.record, strings, head.strings);
     }
 }
 
@@ -402,6 +597,7 @@ namespace {
 struct held_memory {
     std::mutex mutex;
     std::map<std::tuple<const void *, std::string, std::string>, size_t> bytes; // (owner, device, kind)
+    std::map<const void *, std::pair<std::string, size_t>> models;
 };
 
 // never destroyed: contexts may be freed by static destructors
@@ -410,21 +606,13 @@ held_memory & held() {
     return *instance;
 }
 
-void measure_memory(const std::string & device, const std::string & kind, int64_t delta) noexcept {
-    if (delta != 0) {
-        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_MEMORY_USAGE, delta, "llama.device.name", device, "llama.memory.kind", kind);
-    }
-}
-
 } // namespace
 
 void llama_otel_memory_held(const void * owner, const char * device, const char * kind, size_t bytes) noexcept {
     try {
         held_memory & all = held();
         std::lock_guard<std::mutex> lock(all.mutex);
-        size_t & last = all.bytes[{ owner, device, kind }];
-        measure_memory(device, kind, (int64_t) bytes - (int64_t) last);
-        last = bytes;
+        all.bytes[{ owner, device, kind }] = bytes;
     } catch (...) { // no memory: this figure is lost, inference is not
     }
 }
@@ -435,11 +623,45 @@ size_t llama_otel_memory_released(const void * owner) noexcept {
         held_memory & all = held();
         std::lock_guard<std::mutex> lock(all.mutex);
         for (auto it = all.bytes.lower_bound({ owner, "", "" }); it != all.bytes.end() && std::get<0>(it->first) == owner;) {
-            measure_memory(std::get<1>(it->first), std::get<2>(it->first), -(int64_t) it->second);
             released += it->second;
             it = all.bytes.erase(it);
         }
     } catch (...) {
     }
     return released;
+}
+
+void llama_otel_model_held(const void * model, const char * name, size_t bytes) noexcept {
+    try {
+        held_memory & all = held();
+        std::lock_guard<std::mutex> lock(all.mutex);
+        auto & [held_name, held_bytes] = all.models[model];
+        held_name  = name;
+        held_bytes = bytes;
+        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_MODEL_LOAD_SIZE, bytes, "llama.model.name", held_name);
+    } catch (...) {
+    }
+}
+
+void llama_otel_model_freed(const void * model) noexcept {
+    const size_t released = llama_otel_memory_released(model);
+    llama_otel_span * span = llama_otel_current_span();
+    if (span) {
+        span->add("llama.memory.size", released);
+    }
+    try {
+        held_memory & all = held();
+        std::lock_guard<std::mutex> lock(all.mutex);
+        const auto found = all.models.find(model);
+        if (found == all.models.end()) {
+            return;
+        }
+        const auto & [name, bytes] = found->second;
+        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_MODEL_LOAD_SIZE, -(int64_t) bytes, "llama.model.name", name);
+        if (span) {
+            span->add("llama.model.name", name);
+        }
+        all.models.erase(found);
+    } catch (...) {
+    }
 }

@@ -20,6 +20,13 @@ LLAMA_OTEL_DETECT(n_tokens,         std::declval<T>().n_tokens())
 LLAMA_OTEL_DETECT(get_cparams,      std::declval<T>().get_cparams())
 LLAMA_OTEL_DETECT(cparams,          std::declval<T>().cparams)
 LLAMA_OTEL_DETECT(n_eval,           std::declval<T>().n_eval)
+LLAMA_OTEL_DETECT(get_model,        std::declval<T>().get_model())
+LLAMA_OTEL_DETECT(n_ctx_seq,        std::declval<T>().n_ctx_seq)
+LLAMA_OTEL_DETECT(kv_unified,       std::declval<T>().kv_unified)
+LLAMA_OTEL_DETECT(memory,           llama_get_memory(std::declval<const T *>()))
+LLAMA_OTEL_DETECT(tensors_by_name,  std::declval<T>().tensors_by_name)
+LLAMA_OTEL_DETECT(seq_pos_max,      std::declval<T>().seq_pos_max(0))
+LLAMA_OTEL_DETECT(all_seq_id,       std::declval<T>().all_seq_id)
 
 #undef LLAMA_OTEL_DETECT
 
@@ -62,6 +69,24 @@ template <typename Model> int64_t llama_otel_n_vocab(const Model & model) noexce
     }
 }
 
+// bytes of its tensors
+template <typename Model> size_t llama_otel_model_size(const Model & model) noexcept {
+    if constexpr (llama_otel_has_n_elements<Model>::value) {
+        return model.size();
+    } else {
+        return llama_model_size(&model);
+    }
+}
+
+// tensors that were loaded; a model whose tensors the program provides has none in its file
+template <typename Model, typename Loader> int64_t llama_otel_n_tensors(const Model & model, const Loader & loader) noexcept {
+    if constexpr (llama_otel_has_tensors_by_name<Model>::value) {
+        return loader.n_tensors > 0 ? (int64_t) loader.n_tensors : (int64_t) model.tensors_by_name.size();
+    } else {
+        return loader.n_tensors;
+    }
+}
+
 // llama_model and the llama_model_loader that filled it
 template <typename Model, typename Loader> void llama_otel_model_loaded(const Model & model, const Loader & loader) noexcept {
     if constexpr (llama_otel_has_memory_breakdown<Model>::value) {
@@ -69,7 +94,8 @@ template <typename Model, typename Loader> void llama_otel_model_loaded(const Mo
             llama_otel_memory_held(&model, ggml_backend_buft_name(entry.first), "model", entry.second);
         }
     }
-    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_MODEL_LOAD_TENSORS, loader.n_tensors, "llama.model.name", model.name);
+    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_MODEL_LOAD_TENSORS, llama_otel_n_tensors(model, loader), "llama.model.name", model.name, "llama.model.load.outcome", "ok");
+    llama_otel_model_held(&model, model.name.c_str(), llama_otel_model_size(model));
 
     llama_otel_span * span = llama_otel_current_span();
     if (!span) {
@@ -77,11 +103,11 @@ template <typename Model, typename Loader> void llama_otel_model_loaded(const Mo
     }
     span->add("llama.model.load.outcome", "ok", "llama.model.name", model.name, "llama.model.arch", llama_otel_arch_name(model, loader));
     if constexpr (llama_otel_has_n_elements<Model>::value) {
-        span->add("llama.model.n_params", model.n_elements(), "llama.model.size", model.size());
+        span->add("llama.model.n_params", model.n_elements(), "llama.model.size", llama_otel_model_size(model));
     } else {
-        span->add("llama.model.n_params", llama_model_n_params(&model), "llama.model.size", llama_model_size(&model));
+        span->add("llama.model.n_params", llama_model_n_params(&model), "llama.model.size", llama_otel_model_size(model));
     }
-    span->add("llama.model.n_tokens", llama_otel_n_vocab(model), "llama.model.n_tensors", loader.n_tensors);
+    span->add("llama.model.n_tokens", llama_otel_n_vocab(model), "llama.model.n_tensors", llama_otel_n_tensors(model, loader));
     span->add("llama.model.n_ctx_train", model.hparams.n_ctx_train);
     if constexpr (llama_otel_has_n_layer_function<decltype(model.hparams)>::value) {
         span->add("llama.model.n_layer", model.hparams.n_layer());
@@ -93,15 +119,187 @@ template <typename Model, typename Loader> void llama_otel_model_loaded(const Mo
     }
 }
 
+// a ggml_context whose tensors are about to be filled from the file
+template <typename Tensors> void llama_otel_model_data(Tensors * tensors) noexcept {
+    llama_otel_span * span = llama_otel_current_span();
+    if (!span) {
+        return;
+    }
+    int64_t n    = 0;
+    size_t  size = 0;
+    for (auto * tensor = ggml_get_first_tensor(tensors); tensor; tensor = ggml_get_next_tensor(tensors, tensor)) {
+        size += ggml_nbytes(tensor);
+        n++;
+    }
+    span->add("llama.model.n_tensors", n, "llama.model.size", size);
+}
+
 template <typename Params> void llama_otel_add_cparams(llama_otel_span * span, const Params & cparams) noexcept {
     span->add("llama.context.n_ctx", cparams.n_ctx, "llama.context.n_batch", cparams.n_batch, "llama.context.n_ubatch", cparams.n_ubatch);
-    span->add("llama.context.n_seq_max", cparams.n_seq_max, "llama.context.flash_attn", cparams.flash_attn);
+    span->add("llama.context.n_seq_max", cparams.n_seq_max, "llama.context.flash_attn", cparams.flash_attn ? "enabled" : "disabled");
     span->add("llama.context.n_threads", cparams.n_threads, "llama.context.n_threads_batch", cparams.n_threads_batch);
+}
+
+// tokens that one sequence may have
+template <typename Params> int64_t llama_otel_n_ctx_seq(const Params & cparams) noexcept {
+    if constexpr (llama_otel_has_n_ctx_seq<Params>::value) {
+        return cparams.n_ctx_seq;
+    } else if constexpr (llama_otel_has_kv_unified<Params>::value) {
+        return cparams.kv_unified || cparams.n_seq_max == 0 ? cparams.n_ctx : cparams.n_ctx / cparams.n_seq_max;
+    } else {
+        return cparams.n_ctx;
+    }
+}
+
+// gives a new context its number
+template <typename Context> int64_t llama_otel_register_context(const Context & context) noexcept {
+    const void * memory = nullptr;
+    if constexpr (llama_otel_has_memory<Context>::value) {
+        memory = llama_get_memory(&context);
+    }
+    const char * model = nullptr;
+    if constexpr (llama_otel_has_get_model<Context>::value) {
+        model = context.get_model().name.c_str();
+    } else {
+        model = context.model.name.c_str();
+    }
+    int64_t n_ctx = 0;
+    if constexpr (llama_otel_has_get_cparams<Context>::value) {
+        n_ctx = llama_otel_n_ctx_seq(context.get_cparams());
+    } else {
+        n_ctx = llama_n_ctx(&context);
+    }
+    return llama_otel_new_context(&context, memory, model, n_ctx);
+}
+
+// A llama_batch that passed validation. Where its members are null, llama.cpp's own defaults hold.
+template <typename Batch> void llama_otel_decode_batch(const void * context, const Batch & batch, int64_t n_tokens, int64_t n_outputs, bool embeddings) noexcept {
+    llama_otel_batch_view view = { n_tokens, n_outputs, batch.pos, batch.n_seq_id, batch.seq_id, batch.logits, 0, 0, 0, embeddings };
+    if constexpr (llama_otel_has_all_seq_id<Batch>::value) {
+        view.first_pos  = batch.all_pos_0;
+        view.pos_step   = batch.all_pos_1;
+        view.all_seq_id = batch.all_seq_id;
+    }
+    llama_otel_batch(context, view);
+}
+
+// A removal from a sequence: told at the end of the scope, since a memory may refuse to give up a part (a recurrent state).
+template <typename Owner> class llama_otel_removal {
+public:
+    llama_otel_removal(Owner * owner, int32_t seq, int32_t p0, int32_t p1) noexcept : owner(owner), seq(seq), p0(p0), p1(p1) {}
+
+    ~llama_otel_removal() {
+        if (llama_otel_on() && owner && !refused()) {
+            llama_otel_seq_rm(owner, seq, p0, p1);
+        }
+    }
+
+    llama_otel_removal(const llama_otel_removal &) = delete;
+    llama_otel_removal & operator=(const llama_otel_removal &) = delete;
+
+private:
+    // all from p0 on was to go, and something is there
+    bool refused() const noexcept {
+        if constexpr (llama_otel_has_seq_pos_max<Owner>::value) {
+            return seq >= 0 && p1 < 0 && owner->seq_pos_max(seq) >= (p0 < 0 ? 0 : p0);
+        } else {
+            return false;
+        }
+    }
+
+    Owner * owner;
+    int32_t seq;
+    int32_t p0;
+    int32_t p1;
+};
+
+// Saving or restoring a state: the span of it. `seq` is negative for all sequences, `path` null for memory.
+template <typename Context> class llama_otel_state_scope {
+public:
+    llama_otel_state_scope(const char * name, bool load, Context * context, int32_t seq, const char * path) noexcept :
+        span(name, LLAMA_OTEL_DETAIL_REQUEST, LLAMA_OTEL_NO_METRIC, llama_otel_span::ONCE), load(load), context(context), seq(seq) {
+        llama_otel_span * open = llama_otel_recording_span();
+        if (!open) {
+            return;
+        }
+        open->add("llama.context.id", llama_otel_context_id(context));
+        if (seq >= 0) {
+            open->add("llama.sequence.id", seq);
+        }
+        if (path) {
+            open->set_private_path(path);
+        }
+    }
+
+    ~llama_otel_state_scope() {
+        if (load && llama_otel_on()) {
+            llama_otel_state_loaded(context, seq, last());
+        }
+    }
+
+private:
+    int32_t last() const noexcept {
+        if constexpr (llama_otel_has_memory<Context>::value) {
+            const auto memory = llama_get_memory(context);
+            return memory && seq >= 0 ? memory->seq_pos_max(seq) : -1;
+        } else {
+            return -1;
+        }
+    }
+
+    llama_otel_span span;
+    bool            load;
+    Context *       context;
+    int32_t         seq;
+};
+
+// A chain or a sampler that is applied, outside of llama_sampler_sample: one token if it selects one. A chain counts all the
+// same, since a caller may choose from what it leaves.
+template <typename Sampler, typename Tokens> class llama_otel_sampling {
+public:
+    llama_otel_sampling(const Sampler * sampler, const Tokens * tokens) noexcept :
+        span("llama_sample_token", LLAMA_OTEL_DETAIL_DECODE, LLAMA_OTEL_METRIC_LLAMA_SAMPLER_DURATION, llama_otel_span::ONCE), sampler(sampler), tokens(tokens) {}
+
+    ~llama_otel_sampling() {
+        if (span.recording() && (!sampler || (tokens->selected < 0 && strcmp(llama_sampler_name(sampler), "chain") != 0))) {
+            span.drop();
+        }
+    }
+
+private:
+    llama_otel_span span;
+    const Sampler * sampler;
+    const Tokens *  tokens;
+};
+
+template <typename T> const char * llama_otel_sampler_name(const T & sampler) noexcept {
+    if constexpr (std::is_pointer_v<T>) {
+        return llama_sampler_name(sampler);
+    } else {
+        return llama_sampler_name(sampler.ptr);
+    }
+}
+
+// the samplers of a chain, which are pointers or have one
+template <typename Samplers> void llama_otel_sampler_chain(const Samplers & samplers) noexcept {
+    llama_otel_span * span = llama_otel_ctl.detail.load(std::memory_order_relaxed) >= LLAMA_OTEL_DETAIL_DECODE ? llama_otel_current_span() : nullptr;
+    if (!span) {
+        return;
+    }
+    try {
+        std::string names;
+        for (const auto & sampler : samplers) {
+            names += names.empty() ? "" : ",";
+            names += llama_otel_sampler_name(sampler);
+        }
+        span->add("llama.sampling.chain", names);
+    } catch (...) { // no memory: the names are left out
+    }
 }
 
 // a llama_context that is complete
 template <typename Context> void llama_otel_context_created(const Context & context) noexcept {
-    const int64_t id = llama_otel_new_context_id(&context);
+    const int64_t id = llama_otel_register_context(context);
     size_t kv      = 0;
     size_t compute = 0;
     if constexpr (llama_otel_has_memory_breakdown<Context>::value) {
@@ -129,6 +327,13 @@ template <typename Context> void llama_otel_context_created(const Context & cont
     // older ones do not say what they hold: no figure, rather than 0
     if constexpr (llama_otel_has_memory_breakdown<Context>::value) {
         span->add("llama.kv_cache.size", kv, "llama.context.compute.size", compute);
+    }
+}
+
+// llama_context_params, known also when no context comes of them
+template <typename Params> void llama_otel_context_request(const Params & params) noexcept {
+    if (llama_otel_span * span = llama_otel_current_span()) {
+        span->add("llama.kv_cache.type_k", ggml_type_name(params.type_k), "llama.kv_cache.type_v", ggml_type_name(params.type_v));
     }
 }
 
@@ -187,48 +392,39 @@ template <typename Cells> llama_otel_one_cell_count llama_otel_one_stream(const 
     return llama_otel_cell_counts(cells.get_used(), cells.size());
 }
 
-// the cells of every stream of a KV cache
-template <typename Streams> void llama_otel_kv_cells(const Streams & streams, const char * pool) noexcept {
+// the cells of every stream of `owner`, a KV cache or a recurrent memory; in a batch, or after an operation on its sequences
+template <typename Streams> void llama_otel_kv_cells(const void * owner, const Streams & streams, const char * pool, bool in_batch) noexcept {
     int64_t used  = 0;
     int64_t total = 0;
     for (const auto & cells : streams) {
         used  += cells.get_used();
         total += cells.size();
     }
-    const int64_t id = llama_otel_current_context_id();
-    const double utilization = total ? (double) used / (double) total : 0.0;
-    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE,       used,        "llama.context.id", id, "llama.kv_cache.pool", pool);
-    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_LIMIT,       total,       "llama.context.id", id, "llama.kv_cache.pool", pool);
-    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_UTILIZATION, utilization, "llama.context.id", id, "llama.kv_cache.pool", pool);
-    // the span says how full the context is: of a model with a sliding window too, that is its full pool
-    llama_otel_span * span = strcmp(pool, "swa") != 0 ? llama_otel_current_span() : nullptr;
-    if (span) {
+    llama_otel_cells(owner, pool, used, total, in_batch);
+    // the span says how full the context is: of a model with a sliding window or with states too, that is its full pool
+    llama_otel_span * span = in_batch && strcmp(pool, "swa") != 0 ? llama_otel_current_span() : nullptr;
+    if (span && strcmp(pool, "full") == 0) {
+        span->set_full_pool();
+    }
+    if (span && (strcmp(pool, "full") == 0 || !span->has_full_pool())) {
         span->add("llama.kv_cache.cells.used", used, "llama.kv_cache.cells.total", total);
     }
 }
 
-// a ggml_backend_dev_t
-template <typename Device> void llama_otel_device(Device device) noexcept {
-    llama_otel_span * span = llama_otel_current_span();
-    if (!span) {
-        return;
+// a part of a context's memory that was created: its cells, and the layers that have some there
+template <typename Streams> void llama_otel_kv_pool(const char * pool, const Streams & streams, int64_t n_layers) noexcept {
+    int64_t total = 0;
+    for (const auto & cells : streams) {
+        total += cells.size();
     }
-    size_t free  = 0;
-    size_t total = 0;
-    ggml_backend_dev_memory(device, &free, &total);
-    span->add("llama.device.name", ggml_backend_dev_name(device), "llama.device.type", llama_otel_device_type((int) ggml_backend_dev_type(device)));
-    span->add("llama.device.description", ggml_backend_dev_description(device));
-    span->add("llama.device.memory.total", total, "llama.device.memory.free", free);
+    llama_otel_event("llama.kv_cache.pool_created", "llama.kv_cache.pool", pool, "llama.kv_cache.cells.total", total, "llama.kv_cache.n_layer", n_layers);
 }
 
-// the devices of every registered backend
-template <typename Device> void llama_otel_devices(size_t n, Device (*get)(size_t)) noexcept {
-    if (llama_otel_span * span = llama_otel_current_span()) {
-        std::string names;
-        for (size_t i = 0; i < n; i++) {
-            names += i ? "," : "";
-            names += ggml_backend_dev_name(get(i));
-        }
-        span->add("llama.backend.count", n, "llama.backend.devices", names);
+// layers that have a tensor in this list of one for each
+template <typename Tensors> int64_t llama_otel_n_present(const Tensors & tensors) noexcept {
+    int64_t n = 0;
+    for (const auto * tensor : tensors) {
+        n += tensor != nullptr;
     }
+    return n;
 }

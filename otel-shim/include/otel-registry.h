@@ -33,23 +33,25 @@ enum llama_otel_metric : uint16_t {
     LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE          = 24, // gauge, {cell}
     LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_UTILIZATION    = 25, // gauge, 1
     LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_INIT_DURATION        = 26, // histogram, s
-    LLAMA_OTEL_METRIC_LLAMA_MEMORY_ALLOCATION_SIZE        = 27, // histogram, By
-    LLAMA_OTEL_METRIC_LLAMA_MEMORY_ALLOCATIONS            = 28, // counter, {allocation}
-    LLAMA_OTEL_METRIC_LLAMA_MEMORY_DEALLOCATION_SIZE      = 29, // histogram, By
-    LLAMA_OTEL_METRIC_LLAMA_MEMORY_DEALLOCATIONS          = 30, // counter, {allocation}
-    LLAMA_OTEL_METRIC_LLAMA_MEMORY_USAGE                  = 31, // updowncounter, By
-    LLAMA_OTEL_METRIC_LLAMA_MODEL_LOAD_DURATION           = 32, // histogram, s
-    LLAMA_OTEL_METRIC_LLAMA_MODEL_LOAD_SIZE               = 33, // updowncounter, By
-    LLAMA_OTEL_METRIC_LLAMA_MODEL_LOAD_TENSORS            = 34, // counter, {tensor}
-    LLAMA_OTEL_METRIC_LLAMA_OTEL_DROPPED                  = 35, // counter, {item}
-    LLAMA_OTEL_METRIC_LLAMA_OTEL_EXPORT_DURATION          = 36, // histogram, s
-    LLAMA_OTEL_METRIC_LLAMA_OTEL_QUEUE_USAGE              = 37, // gauge, {item}
-    LLAMA_OTEL_METRIC_LLAMA_SAMPLER_DURATION              = 38, // histogram, s
-    LLAMA_OTEL_METRIC_LLAMA_TIMEOUT_COUNT                 = 39, // counter, {timeout}
-    LLAMA_OTEL_METRIC_LLAMA_TOKEN_COUNT                   = 40, // counter, {token}
+    LLAMA_OTEL_METRIC_LLAMA_MEMORY_ALLOCATION_FAILURES    = 27, // counter, {allocation}
+    LLAMA_OTEL_METRIC_LLAMA_MEMORY_ALLOCATION_SIZE        = 28, // histogram, By
+    LLAMA_OTEL_METRIC_LLAMA_MEMORY_ALLOCATIONS            = 29, // counter, {allocation}
+    LLAMA_OTEL_METRIC_LLAMA_MEMORY_DEALLOCATION_SIZE      = 30, // histogram, By
+    LLAMA_OTEL_METRIC_LLAMA_MEMORY_DEALLOCATIONS          = 31, // counter, {allocation}
+    LLAMA_OTEL_METRIC_LLAMA_MEMORY_PEAK                   = 32, // gauge, By
+    LLAMA_OTEL_METRIC_LLAMA_MEMORY_USAGE                  = 33, // updowncounter, By
+    LLAMA_OTEL_METRIC_LLAMA_MODEL_LOAD_DURATION           = 34, // histogram, s
+    LLAMA_OTEL_METRIC_LLAMA_MODEL_LOAD_SIZE               = 35, // updowncounter, By
+    LLAMA_OTEL_METRIC_LLAMA_MODEL_LOAD_TENSORS            = 36, // counter, {tensor}
+    LLAMA_OTEL_METRIC_LLAMA_OTEL_DROPPED                  = 37, // counter, {item}
+    LLAMA_OTEL_METRIC_LLAMA_OTEL_EXPORT_DURATION          = 38, // histogram, s
+    LLAMA_OTEL_METRIC_LLAMA_OTEL_QUEUE_USAGE              = 39, // gauge, {item}
+    LLAMA_OTEL_METRIC_LLAMA_SAMPLER_DURATION              = 40, // histogram, s
+    LLAMA_OTEL_METRIC_LLAMA_TIMEOUT_COUNT                 = 41, // counter, {timeout}
+    LLAMA_OTEL_METRIC_LLAMA_TOKEN_COUNT                   = 42, // counter, {token}
 
-    LLAMA_OTEL_METRIC_COUNT_ = 41, // number of metrics
+    LLAMA_OTEL_METRIC_COUNT_ = 43, // number of metrics
 };
 
 // identifies the table above; a backend with another one must not be used
-constexpr uint64_t LLAMA_OTEL_REGISTRY_FINGERPRINT = 0x734f557d04bd0253;
+constexpr uint64_t LLAMA_OTEL_REGISTRY_FINGERPRINT = 0x78e112be1999f8ab;

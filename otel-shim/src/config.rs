@@ -1,30 +1,26 @@
-//! What the environment asks for: the standard `OTEL_*` variables and `LLAMA_OTEL_DETAIL`. Pure: variables in, a [`Config`] out.
+//! What the environment asks for: the standard `OTEL_*` variables and `LLAMA_OTEL_*`. Pure: variables in, a [`Config`] out.
 //!
 //! A wrong value never stops the program: it gives one warning with the variable's name and the default that is used.
+//! What an OTLP exporter needs is in [`otlp`], how a value is read in [`reader`].
+
+mod otlp;
+mod reader;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 pub use crate::registry::Detail;
+pub use otlp::{Compression, Otlp, Protocol, Temporality};
 
-impl FromStr for Detail {
-    type Err = ();
+use crate::abi::{PROPAGATOR_BAGGAGE, PROPAGATOR_RPC, PROPAGATOR_TRACECONTEXT};
+use crate::log::Level;
+use crate::span::Limits;
+use reader::{Reader, named};
 
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text.to_ascii_lowercase().as_str() {
-            "off" => Detail::Off,
-            "metrics" => Detail::Metrics,
-            "request" => Detail::Request,
-            "decode" => Detail::Decode,
-            "op" => Detail::Op,
-            _ => return Err(()),
-        })
-    }
-}
+named!(Detail, "off" => Detail::Off, "metrics" => Detail::Metrics, "request" => Detail::Request, "decode" => Detail::Decode, "op" => Detail::Op);
 
-/// Where a signal goes (`OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER`).
+/// Where a signal goes (`OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER`, `OTEL_LOGS_EXPORTER`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Exporter {
     /// An OTLP receiver.
@@ -36,59 +32,47 @@ pub enum Exporter {
     None,
 }
 
-impl FromStr for Exporter {
-    type Err = ();
+named!(Exporter, "otlp" => Exporter::Otlp, "console" => Exporter::Console, "none" => Exporter::None);
 
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text.to_ascii_lowercase().as_str() {
-            "otlp" => Exporter::Otlp,
-            "console" => Exporter::Console,
-            "none" => Exporter::None,
-            _ => return Err(()),
-        })
-    }
-}
-
-/// How OTLP is spoken (`OTEL_EXPORTER_OTLP_PROTOCOL` and its form for one signal).
+/// How histograms are aggregated (`OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
+pub enum HistogramAggregation {
+    /// With the buckets of the registry.
     #[default]
-    HttpProtobuf,
-    Grpc,
+    ExplicitBuckets,
+    /// With at most 160 buckets that fit themselves to the values.
+    Base2Exponential,
 }
 
-impl FromStr for Protocol {
-    type Err = ();
+named!(HistogramAggregation, "explicit_bucket_histogram" => HistogramAggregation::ExplicitBuckets,
+    "base2_exponential_bucket_histogram" => HistogramAggregation::Base2Exponential);
 
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text.to_ascii_lowercase().as_str() {
-            "http/protobuf" => Protocol::HttpProtobuf,
-            "grpc" => Protocol::Grpc,
-            _ => return Err(()),
-        })
-    }
-}
+named!(Level, "none" => Level::None, "error" => Level::Error, "warn" => Level::Warn, "info" => Level::Info,
+    "debug" => Level::Info, "verbose" => Level::Info, "all" => Level::Info);
 
-/// What decides about the OTLP exporter of one signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Otlp {
-    pub protocol: Protocol,
-    /// Longest wait for an answer (`OTEL_EXPORTER_OTLP_TIMEOUT` and its form for one signal).
-    pub timeout: Duration,
-    /// Whether the endpoint is an `https://` one.
-    pub tls: bool,
-}
-
-/// Everything the environment decides, but for what the OTLP exporters read themselves (endpoint, headers, compression).
+/// Everything the environment decides, but for what the OTLP exporters read themselves: headers, compression, the resource.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub detail: Detail,
-    pub traces: Exporter,
-    pub metrics: Exporter,
+    pub traces_exporter: Exporter,
+    pub metrics_exporter: Exporter,
+    pub logs_exporter: Exporter,
     pub traces_otlp: Otlp,
     pub metrics_otlp: Otlp,
+    pub logs_otlp: Otlp,
+    pub temporality: Temporality,
+    pub histograms: HistogramAggregation,
+    /// `OTEL_SERVICE_NAME`, which wins over the one among `OTEL_RESOURCE_ATTRIBUTES`.
+    pub service_name: Option<String>,
     /// Share of new traces that are recorded, 0 to 1.
     pub sample_ratio: f64,
+    /// The flag of a parent from outside decides about what is below it.
+    pub parent_based: bool,
+    /// Headers of a parent from outside that count, bits of `llama_otel_propagator`.
+    pub propagators: u32,
+    /// Entries of the baggage that become attributes (`LLAMA_OTEL_BAGGAGE_ATTRIBUTES`).
+    pub baggage_attributes: Vec<String>,
+    pub span_limits: Limits,
     /// Longest wait before a span is exported (`OTEL_BSP_SCHEDULE_DELAY`).
     pub schedule_delay: Duration,
     /// Spans that wait for the exporter at most (`OTEL_BSP_MAX_QUEUE_SIZE`).
@@ -97,12 +81,18 @@ pub struct Config {
     pub max_export_batch_size: usize,
     /// Longest wait for one request of spans (`OTEL_BSP_EXPORT_TIMEOUT`).
     pub span_export_timeout: Duration,
+    /// The same three for records of the log (`OTEL_BLRP_SCHEDULE_DELAY`, `_MAX_QUEUE_SIZE`, `_EXPORT_TIMEOUT`).
+    pub log_schedule_delay: Duration,
+    pub log_max_queue_size: usize,
+    pub log_export_timeout: Duration,
     /// `OTEL_METRIC_EXPORT_INTERVAL`.
     pub metric_interval: Duration,
     /// `OTEL_METRIC_EXPORT_TIMEOUT`.
     pub metric_export_timeout: Duration,
     /// Export the full path of the model file (`LLAMA_OTEL_CAPTURE_MODEL_PATH`); without it only the file's name.
     pub capture_model_path: bool,
+    /// What telemetry says about itself on standard error (`OTEL_LOG_LEVEL`).
+    pub log_level: Level,
     /// What was wrong in the environment, a line each.
     pub warnings: Vec<String>,
 }
@@ -122,38 +112,67 @@ pub fn variables() -> Variables {
 
 impl Config {
     /// `None`: telemetry is off, because no `OTEL_*` variable is set, because `OTEL_SDK_DISABLED` is true, because the detail is
-    /// `off`, or because neither traces nor metrics have an exporter.
+    /// `off`, or because no signal has an exporter.
     pub fn from_variables(variables: &Variables) -> Option<Config> {
-        let mut read = Reader { variables, warnings: Vec::new() };
-        let disabled = read.boolean("OTEL_SDK_DISABLED");
-        if disabled || !variables.keys().any(|name| name.starts_with("OTEL_") && name != "OTEL_SDK_DISABLED") {
+        let asked = variables.keys().any(|name| name.starts_with("OTEL_") && name != "OTEL_SDK_DISABLED");
+        let config = Self::read(variables).filter(|_| asked)?;
+        (config.detail != Detail::Off && config.exports()).then_some(config)
+    }
+
+    /// The program asks for telemetry by a call: off only by `OTEL_SDK_DISABLED` or because no signal has an exporter.
+    pub fn asked_for(variables: &Variables) -> Option<Config> {
+        Self::read(variables).filter(Config::exports)
+    }
+
+    /// The program has providers of its own, whose sampler decides: off only by `OTEL_SDK_DISABLED`.
+    pub fn for_host(variables: &Variables) -> Option<Config> {
+        Self::read(variables).map(|config| Config { sample_ratio: 1.0, parent_based: true, ..config })
+    }
+
+    fn exports(&self) -> bool {
+        [self.traces_exporter, self.metrics_exporter, self.logs_exporter].iter().any(|to| *to != Exporter::None)
+    }
+
+    fn read(variables: &Variables) -> Option<Config> {
+        let mut read = Reader::new(variables);
+        if read.boolean("OTEL_SDK_DISABLED") {
             return None;
         }
+        let (sample_ratio, parent_based) = sampler(&mut read);
+        let max_queue_size = read.count("OTEL_BSP_MAX_QUEUE_SIZE", 8_192);
+        read.resource();
         let config = Config {
-            detail: read.named("LLAMA_OTEL_DETAIL", "off, metrics, request, decode, op", Detail::Request, "request"),
-            traces: read.named("OTEL_TRACES_EXPORTER", "otlp, console, none", Exporter::default(), "otlp"),
-            metrics: read.named("OTEL_METRICS_EXPORTER", "otlp, console, none", Exporter::default(), "otlp"),
-            traces_otlp: read.otlp("TRACES"),
-            metrics_otlp: read.otlp("METRICS"),
-            sample_ratio: read.sample_ratio(),
+            detail: read.named("LLAMA_OTEL_DETAIL", Detail::Request),
+            traces_exporter: read.named("OTEL_TRACES_EXPORTER", Exporter::default()),
+            metrics_exporter: read.named("OTEL_METRICS_EXPORTER", Exporter::default()),
+            logs_exporter: read.named("OTEL_LOGS_EXPORTER", Exporter::default()),
+            traces_otlp: Otlp::read(&mut read, "TRACES"),
+            metrics_otlp: Otlp::read(&mut read, "METRICS"),
+            logs_otlp: Otlp::read(&mut read, "LOGS"),
+            temporality: read.named("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", Temporality::default()),
+            histograms: read
+                .named("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", HistogramAggregation::default()),
+            service_name: read.get("OTEL_SERVICE_NAME").map(str::to_owned),
+            sample_ratio,
+            parent_based,
+            propagators: propagators(&mut read)
+                | if read.boolean("LLAMA_OTEL_PROPAGATE_RPC") { PROPAGATOR_RPC } else { 0 },
+            baggage_attributes: read.list("LLAMA_OTEL_BAGGAGE_ATTRIBUTES").into_iter().map(str::to_owned).collect(),
+            span_limits: span_limits(&mut read),
             schedule_delay: read.milliseconds("OTEL_BSP_SCHEDULE_DELAY", 5_000),
-            max_queue_size: read.count("OTEL_BSP_MAX_QUEUE_SIZE", 8_192),
-            max_export_batch_size: read.count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512),
+            max_queue_size,
+            max_export_batch_size: read.count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512).min(max_queue_size),
             span_export_timeout: read.milliseconds("OTEL_BSP_EXPORT_TIMEOUT", 30_000),
+            log_schedule_delay: read.milliseconds("OTEL_BLRP_SCHEDULE_DELAY", 1_000),
+            log_max_queue_size: read.count("OTEL_BLRP_MAX_QUEUE_SIZE", 2_048),
+            log_export_timeout: read.milliseconds("OTEL_BLRP_EXPORT_TIMEOUT", 30_000),
             metric_interval: read.milliseconds("OTEL_METRIC_EXPORT_INTERVAL", 60_000),
             metric_export_timeout: read.milliseconds("OTEL_METRIC_EXPORT_TIMEOUT", 30_000),
             capture_model_path: read.boolean("LLAMA_OTEL_CAPTURE_MODEL_PATH"),
+            log_level: read.named("OTEL_LOG_LEVEL", Level::Info),
             warnings: Vec::new(),
         };
-        let nowhere = config.traces == Exporter::None && config.metrics == Exporter::None;
-        if nowhere || config.detail == Detail::Off {
-            return None;
-        }
-        Some(Config {
-            max_export_batch_size: config.max_export_batch_size.min(config.max_queue_size),
-            warnings: read.warnings,
-            ..config
-        })
+        Some(Config { warnings: read.into_warnings(), ..config })
     }
 
     /// A new trace is recorded if the upper 63 bits of the lower half of its id are below this: the `TraceIdRatioBased` sampler's rule.
@@ -162,97 +181,66 @@ impl Config {
     }
 }
 
-struct Reader<'a> {
-    variables: &'a Variables,
-    warnings: Vec<String>,
+/// The share of new traces, and whether a parent from outside decides instead.
+fn sampler(read: &mut Reader) -> (f64, bool) {
+    const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+    const EXPECTED: &str = "always_on, always_off, traceidratio, or one of these behind parentbased_";
+    let Some(text) = read.get(SAMPLER).map(str::to_ascii_lowercase) else { return (1.0, true) };
+    let (name, parent_based) = text.strip_prefix("parentbased_").map_or((text.as_str(), false), |name| (name, true));
+    match name {
+        "always_on" => (1.0, parent_based),
+        "always_off" => (0.0, parent_based),
+        "traceidratio" => (ratio(read), parent_based),
+        _ => {
+            read.warn(SAMPLER, EXPECTED, "parentbased_always_on");
+            (1.0, true)
+        }
+    }
 }
 
-impl Reader<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
-    }
-
-    fn warn(&mut self, name: &str, value: &str, expected: &str, default: impl fmt::Display) {
-        self.warnings.push(format!("{name}={value}: expected {expected}; using {default}"));
-    }
-
-    fn boolean(&mut self, name: &str) -> bool {
-        let Some(text) = self.get(name).map(str::to_owned) else { return false };
-        match text.to_ascii_lowercase().as_str() {
-            "true" => true,
-            "false" => false,
-            _ => {
-                self.warn(name, &text, "true or false", "false");
-                false
-            }
+fn ratio(read: &mut Reader) -> f64 {
+    const ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
+    match read.get(ARG).map(str::parse::<f64>) {
+        None => 1.0,
+        Some(Ok(ratio)) if (0.0..=1.0).contains(&ratio) => ratio,
+        Some(_) => {
+            read.warn(ARG, "a number from 0 to 1", "1");
+            1.0
         }
     }
+}
 
-    fn named<T: FromStr>(&mut self, name: &str, expected: &str, default: T, default_name: &str) -> T {
-        let Some(text) = self.get(name).map(str::to_owned) else { return default };
-        text.parse().unwrap_or_else(|_| {
-            self.warn(name, &text, &format!("one of {expected}"), default_name);
-            default
-        })
+fn propagators(read: &mut Reader) -> u32 {
+    const NAME: &str = "OTEL_PROPAGATORS";
+    const ALL: u32 = PROPAGATOR_TRACECONTEXT | PROPAGATOR_BAGGAGE;
+    let names: Vec<String> = read.list(NAME).into_iter().map(str::to_ascii_lowercase).collect();
+    if names.is_empty() {
+        return ALL;
     }
-
-    fn count(&mut self, name: &str, default: usize) -> usize {
-        let Some(text) = self.get(name).map(str::to_owned) else { return default };
-        match text.parse() {
-            Ok(n) if n > 0 => n,
+    let mut bits = 0;
+    for name in &names {
+        bits |= match name.as_str() {
+            "tracecontext" => PROPAGATOR_TRACECONTEXT,
+            "baggage" => PROPAGATOR_BAGGAGE,
+            "none" => 0,
             _ => {
-                self.warn(name, &text, "a whole number above 0", default);
-                default
+                read.warn(NAME, "a list of tracecontext, baggage, or none", "tracecontext,baggage");
+                return ALL;
             }
-        }
-    }
-
-    fn milliseconds(&mut self, name: &str, default: usize) -> Duration {
-        Duration::from_millis(self.count(name, default) as u64)
-    }
-
-    /// The variable of one signal, or else the one for all.
-    fn otlp(&mut self, signal: &str) -> Otlp {
-        let name = |reader: &Self, setting: &str| {
-            let own = format!("OTEL_EXPORTER_OTLP_{signal}_{setting}");
-            if reader.get(&own).is_some() { own } else { format!("OTEL_EXPORTER_OTLP_{setting}") }
         };
-        let (protocol, timeout) = (name(self, "PROTOCOL"), name(self, "TIMEOUT"));
-        let tls = self.get(&name(self, "ENDPOINT")).is_some_and(|endpoint| endpoint.starts_with("https://"));
-        Otlp {
-            protocol: self.named(&protocol, "http/protobuf, grpc", Protocol::default(), "http/protobuf"),
-            timeout: self.milliseconds(&timeout, 10_000),
-            tls,
-        }
     }
+    bits
+}
 
-    fn sample_ratio(&mut self) -> f64 {
-        const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
-        const ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
-        let Some(sampler) = self.get(SAMPLER).map(str::to_owned) else { return 1.0 };
-        match sampler.to_ascii_lowercase().as_str() {
-            "always_on" | "parentbased_always_on" => 1.0,
-            "always_off" | "parentbased_always_off" => 0.0,
-            "traceidratio" | "parentbased_traceidratio" => {
-                let Some(arg) = self.get(ARG).map(str::to_owned) else { return 1.0 };
-                match arg.parse::<f64>() {
-                    Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
-                    _ => {
-                        self.warn(ARG, &arg, "a number from 0 to 1", "1");
-                        1.0
-                    }
-                }
-            }
-            _ => {
-                self.warn(
-                    SAMPLER,
-                    &sampler,
-                    "always_on, always_off, traceidratio, or one of these behind parentbased_",
-                    "parentbased_always_on",
-                );
-                1.0
-            }
-        }
+/// A limit of spans wins over the one for all.
+fn span_limits(read: &mut Reader) -> Limits {
+    let default = Limits::default();
+    let value_length = read.limit("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", default.value_length);
+    let attributes = read.limit("OTEL_ATTRIBUTE_COUNT_LIMIT", default.attributes);
+    Limits {
+        value_length: read.limit("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", value_length),
+        attributes: read.limit("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", attributes),
+        links: read.limit("OTEL_SPAN_LINK_COUNT_LIMIT", default.links),
     }
 }
 
@@ -273,7 +261,14 @@ mod tests {
             config(&[("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")]),
             None
         );
-        assert_eq!(config(&[("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "none")]), None);
+        assert_eq!(
+            config(&[
+                ("OTEL_TRACES_EXPORTER", "none"),
+                ("OTEL_METRICS_EXPORTER", "none"),
+                ("OTEL_LOGS_EXPORTER", "none")
+            ]),
+            None
+        );
         assert_eq!(config(&[("OTEL_SERVICE_NAME", "x"), ("LLAMA_OTEL_DETAIL", "off")]), None);
     }
 
@@ -281,7 +276,7 @@ mod tests {
     fn the_specification_s_defaults() {
         let config = config(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")]).unwrap();
         assert_eq!(config.detail, Detail::Request);
-        assert_eq!((config.traces, config.metrics), (Exporter::Otlp, Exporter::Otlp));
+        assert_eq!((config.traces_exporter, config.metrics_exporter), (Exporter::Otlp, Exporter::Otlp));
         assert_eq!(config.schedule_delay, Duration::from_secs(5));
         assert_eq!(config.max_export_batch_size, 512);
         assert_eq!(config.metric_interval, Duration::from_secs(60));
@@ -318,14 +313,10 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "https://127.0.0.1:4318"),
         ])
         .unwrap();
-        assert_eq!(
-            config.traces_otlp,
-            Otlp { protocol: Protocol::Grpc, timeout: Duration::from_millis(250), tls: false }
-        );
-        assert_eq!(
-            config.metrics_otlp,
-            Otlp { protocol: Protocol::HttpProtobuf, timeout: Duration::from_secs(10), tls: true }
-        );
+        let of = |otlp: &Otlp| (otlp.protocol, otlp.timeout, otlp.tls);
+        assert_eq!(of(&config.traces_otlp), (Protocol::Grpc, Duration::from_millis(250), false));
+        assert_eq!(of(&config.metrics_otlp), (Protocol::HttpProtobuf, Duration::from_secs(10), true));
+        assert_eq!(config.metrics_otlp.endpoint, "https://127.0.0.1:4318");
     }
 
     #[test]

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use rustls::crypto::ring as rustls_provider;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+
+use crate::proxy::ProxyConnector;
 
 /// Why the last request failed, with all causes; taken by whoever reports it.
 #[derive(Clone, Debug, Default)]
@@ -37,27 +37,18 @@ impl LastError {
 
 #[derive(Debug)]
 pub struct Client {
-    client: HyperClient<HttpsConnector<HttpConnector>>,
+    client: HyperClient<HttpsConnector<ProxyConnector>>,
     last_error: LastError,
 }
 
 impl Client {
-    /// # Errors
-    /// The system's certificates cannot be read, in words; only for `tls`.
-    pub fn new(timeout: Duration, tls: bool, last_error: LastError) -> Result<Self, String> {
-        let provider = rustls_provider::default_provider();
-        let builder = HttpsConnectorBuilder::new();
-        let builder = if tls {
-            builder
-                .with_provider_and_native_roots(provider)
-                .map_err(|error| format!("the system's certificates: {error}"))?
-        } else {
-            let config = ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
-            let config = config.map_err(|error| error.to_string())?.with_root_certificates(RootCertStore::empty());
-            builder.with_tls_config(config.with_no_client_auth())
-        };
-        let connector = builder.https_or_http().enable_http1().build();
-        Ok(Client { client: HyperClient::new(connector, timeout, None), last_error })
+    pub fn new(timeout: Duration, tls: ClientConfig, last_error: LastError) -> Self {
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(ProxyConnector::from_env());
+        Client { client: HyperClient::new(connector, timeout, None), last_error }
     }
 }
 

@@ -6,7 +6,7 @@ use opentelemetry::{KeyValue, Value};
 use crate::abi::{Attr, MetricRecord, NO_METRIC, SpanRecord};
 use crate::registry::{Instrument, METRICS, Metric, MetricDef, ValueType};
 use crate::ring;
-use crate::span::{duration_s, key_value};
+use crate::span::{attributes, duration_s, key_value};
 
 enum Recorder {
     CounterU64(Counter<u64>),
@@ -68,7 +68,9 @@ impl Instruments {
         let def = metric.def();
         if def.attributes.contains(&"gen_ai.provider.name") {
             attributes.push(KeyValue::new("gen_ai.provider.name", "llama.cpp"));
-            attributes.push(KeyValue::new("gen_ai.operation.name", "text_completion"));
+            if attributes.iter().all(|attribute| attribute.key.as_str() != "gen_ai.operation.name") {
+                attributes.push(KeyValue::new("gen_ai.operation.name", "text_completion"));
+            }
         }
         let recorder = self.recorders[metric as usize].get_or_insert_with(|| Recorder::new(&self.meter, def));
         recorder.record(value, &attributes);
@@ -86,9 +88,8 @@ impl Instruments {
         }
         let Some(metric) = Metric::from_u16(record.metric) else { return };
         let wanted = metric.def().attributes;
-        let attributes = attrs
-            .iter()
-            .filter_map(|attr| key_value(attr, strings))
+        let attributes = attributes(attrs, strings)
+            .into_iter()
             .filter(|attribute| wanted.contains(&attribute.key.as_str()))
             .collect();
         self.record_as(record.metric, duration_s(record), attributes);

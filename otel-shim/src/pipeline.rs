@@ -1,130 +1,44 @@
-//! The life of telemetry in a process: start, the drain thread, flush, shutdown.
+//! The drain thread: out of the rings, into the exporters or the program's own providers.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc as reply;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use opentelemetry::InstrumentationScope;
 use opentelemetry::metrics::MeterProvider;
-use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::SdkLogRecord;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{
-    InstrumentKind, ManualReader, Pipeline as SdkPipeline, SdkMeterProvider, Temporality,
+    Aggregation, Instrument, InstrumentKind, ManualReader, Pipeline as SdkPipeline, SdkMeterProvider, Stream,
+    Temporality,
 };
 use opentelemetry_sdk::trace::SpanData;
-use std::sync::atomic::Ordering;
 
-use crate::abi::{CAPTURE_MODEL_PATH, Control, FLAG_EXPORT};
-use crate::config::{self, Config, Detail};
-use crate::export::{ExportThread, Outlet};
+use crate::abi::{Control, FLAG_EXPORT, FLAG_LOCAL_ROOT};
+use crate::config::{Config, HistogramAggregation};
+use crate::event::{LogRecords, OpenEvents};
+use crate::export::{Batch, ExportThread, Outlet};
+use crate::host::{HostSpans, Providers};
+use crate::inject;
+use crate::life::{self, Order, Orders};
+use crate::log::{error, warn};
 use crate::metric::Instruments;
 use crate::registry::{Metric, SCHEMA_URL};
+use crate::resource::resource;
 use crate::ring::{self, Kind, Reason, Record};
-use crate::span::{Epoch, span_data};
+use crate::span::{Epoch, Limits, span_data};
 
-/// Longest that the end of the process waits for the receiver.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the rings are looked at while records come, and at most while none do.
 const BUSY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(500);
 /// The two clocks are compared anew after this time, since the wall clock is adjusted.
 const EPOCH_LIFE: Duration = Duration::from_secs(10);
-
-struct Running {
-    control: &'static Control,
-    orders: Arc<Mutex<VecDeque<Order>>>,
-    thread: JoinHandle<()>,
-}
-
-enum Order {
-    Flush { deadline: Instant, answer: reply::Sender<bool> },
-    Stop { deadline: Instant, answer: reply::Sender<bool> },
-}
-
-static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Reads the environment and starts the threads if telemetry is wanted. Does nothing while it runs.
-pub fn start(control: &'static Control) {
-    let mut running = lock(&RUNNING);
-    if running.is_some() {
-        return;
-    }
-    let Some(config) = Config::from_variables(&config::variables()) else { return };
-    for warning in &config.warnings {
-        eprintln!("llama-otel: {warning}");
-    }
-    let orders = Arc::new(Mutex::new(VecDeque::new()));
-    let drain = match Drain::new(control, &config, orders.clone()) {
-        Ok(drain) => drain,
-        Err(why) => {
-            // every model load asks again; the answer is the same
-            static ONCE: std::sync::Once = std::sync::Once::new();
-            ONCE.call_once(|| eprintln!("llama-otel: telemetry is off: {why}"));
-            return;
-        }
-    };
-    match std::thread::Builder::new().name("llama-otel".into()).spawn(move || drain.run()) {
-        Ok(thread) => {
-            ring::set_drain_thread(Some(thread.thread().clone()));
-            control.capture.store(if config.capture_model_path { CAPTURE_MODEL_PATH } else { 0 }, Ordering::Relaxed);
-            control.sample_threshold.store(config.sample_threshold(), Ordering::Relaxed);
-            control.detail.store(config.detail as u32, Ordering::Release);
-            *running = Some(Running { control, orders, thread });
-            shut_down_at_exit();
-        }
-        Err(error) => eprintln!("llama-otel: telemetry is off: no thread could be started: {error}"),
-    }
-}
-
-fn shut_down_at_exit() {
-    extern "C" fn at_exit() {
-        crate::shutdown(EXIT_TIMEOUT);
-    }
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    // SAFETY: the function takes nothing and does not unwind.
-    ONCE.call_once(|| unsafe {
-        libc::atexit(at_exit);
-    });
-}
-
-pub fn is_active() -> bool {
-    lock(&RUNNING).is_some()
-}
-
-pub fn set_detail(detail: Detail) {
-    if let Some(running) = &*lock(&RUNNING) {
-        running.control.detail.store(detail as u32, Ordering::Release);
-    }
-}
-
-/// Gives an order to the drain thread and waits for the answer.
-fn order(running: &Running, timeout: Duration, order: impl FnOnce(Instant, reply::Sender<bool>) -> Order) -> bool {
-    let (answer, wait) = reply::channel();
-    lock(&running.orders).push_back(order(Instant::now() + timeout, answer));
-    running.thread.thread().unpark();
-    wait.recv_timeout(timeout).unwrap_or(false)
-}
-
-pub fn flush(timeout: Duration) -> bool {
-    match &*lock(&RUNNING) {
-        Some(running) => order(running, timeout, |deadline, answer| Order::Flush { deadline, answer }),
-        None => true,
-    }
-}
-
-pub fn shutdown(timeout: Duration) -> bool {
-    let Some(running) = lock(&RUNNING).take() else { return true };
-    running.control.detail.store(Detail::Off as u32, Ordering::Release);
-    order(&running, timeout, |deadline, answer| Order::Stop { deadline, answer })
-}
 
 /// The SDK's reader for metrics that are collected when we say so, shared between the provider and the drain thread.
 #[derive(Clone, Debug)]
@@ -149,105 +63,138 @@ impl MetricReader for SharedReader {
 }
 
 struct Metrics {
-    outlet: Outlet<ResourceMetrics>,
     instruments: Instruments,
+    /// `None`: the program's own readers collect.
+    own: Option<OwnReader>,
+    provider: SdkMeterProvider,
+}
+
+struct OwnReader {
+    outlet: Outlet<ResourceMetrics>,
     reader: SharedReader,
     interval: Duration,
     next: Instant,
-    _provider: SdkMeterProvider,
 }
 
-struct Spans {
-    outlet: Outlet<Vec<SpanData>>,
-    waiting: Vec<SpanData>,
-    /// When the oldest waiting span must go.
+/// Where spans go.
+enum SpanSink {
+    Exporter(Queue<SpanData>),
+    Host(HostSpans),
+}
+
+/// Spans, or records of the log, that wait for their exporter.
+struct Queue<T>
+where
+    Vec<T>: Batch,
+{
+    outlet: Outlet<Vec<T>>,
+    waiting: VecDeque<T>,
+    /// When the oldest that waits must go.
     due: Option<Instant>,
     delay: Duration,
     batch: usize,
     max_waiting: usize,
 }
 
-struct Drain {
+pub struct Drain {
     control: &'static Control,
-    orders: Arc<Mutex<VecDeque<Order>>>,
+    orders: Arc<Orders>,
     export: ExportThread,
     scope: InstrumentationScope,
     epoch: (Epoch, Instant),
-    spans: Option<Spans>,
+    limits: Limits,
+    spans: Option<SpanSink>,
+    events: OpenEvents,
+    /// With the program's own providers there are events of spans, and no records.
+    logs: Option<(LogRecords, Queue<SdkLogRecord>)>,
     metrics: Option<Metrics>,
-}
-
-fn resource(control: &Control) -> Resource {
-    let [llama, commit, ggml] = control.versions();
-    let mut attributes = vec![
-        KeyValue::new("llama.version", llama),
-        KeyValue::new("ggml.version", ggml),
-        KeyValue::new("process.pid", i64::from(std::process::id())),
-    ];
-    if commit.len() >= 7 && commit.bytes().all(|b| b.is_ascii_hexdigit()) {
-        attributes.push(KeyValue::new("llama.commit", commit));
-    } else if commit != "unknown" {
-        // a tree that does not know its commit is stamped with what it was obtained from
-        attributes.push(KeyValue::new("llama.pin", commit));
-    }
-    if control.llama_build_number > 0 {
-        attributes.push(KeyValue::new("llama.build.number", control.llama_build_number));
-    }
-    Resource::builder().with_schema_url(attributes, SCHEMA_URL).build()
+    /// That single operations are timed was said.
+    said_op: bool,
 }
 
 impl Drain {
-    fn new(control: &'static Control, config: &Config, orders: Arc<Mutex<VecDeque<Order>>>) -> Result<Self, String> {
+    /// # Errors
+    /// A setting that no default can stand in for, in words.
+    pub fn new(
+        control: &'static Control,
+        config: &Config,
+        host: Option<Providers>,
+        orders: Arc<Orders>,
+    ) -> Result<Self, String> {
         let export = ExportThread::new().map_err(|error| format!("no thread could be started: {error}"))?;
-        let resource = resource(control);
         let scope = InstrumentationScope::builder("llama.cpp")
             .with_version(control.versions()[0])
             .with_schema_url(SCHEMA_URL)
             .build();
-
-        let spans = export.spans(config, &resource)?.map(|outlet| Spans {
-            outlet,
-            waiting: Vec::new(),
-            due: None,
-            delay: config.schedule_delay,
-            batch: config.max_export_batch_size,
-            max_waiting: config.max_queue_size,
-        });
-        let metrics = export.metrics(config)?.map(|(outlet, temporality)| {
-            let reader = SharedReader(Arc::new(ManualReader::builder().with_temporality(temporality).build()));
-            let provider = SdkMeterProvider::builder().with_reader(reader.clone()).with_resource(resource).build();
-            Metrics {
-                outlet,
-                instruments: Instruments::new(provider.meter_with_scope(scope.clone())),
-                reader,
-                interval: config.metric_interval,
-                next: Instant::now() + config.metric_interval,
-                _provider: provider,
+        let (spans, logs, metrics) = match host {
+            Some(host) => (
+                host.spans(&scope).map(SpanSink::Host),
+                None,
+                host.meter_provider().map(|provider| Metrics {
+                    instruments: Instruments::new(provider.meter_with_scope(scope.clone())),
+                    own: None,
+                    provider: provider.clone(),
+                }),
+            ),
+            None => {
+                let resource = resource(control, config.service_name.as_deref());
+                let batch = config.max_export_batch_size;
+                let spans = export.spans(config, &resource)?.map(|outlet| {
+                    SpanSink::Exporter(Queue::new(outlet, config.schedule_delay, batch, config.max_queue_size))
+                });
+                let logs = export.logs(config, &resource, &scope)?.map(|outlet| {
+                    let max = config.log_max_queue_size;
+                    let queue = Queue::new(outlet, config.log_schedule_delay, batch.min(max), max);
+                    (LogRecords::new(&scope, &resource), queue)
+                });
+                (spans, logs, own_metrics(&export, config, resource, &scope)?)
             }
-        });
+        };
         let epoch = (Epoch::now(now_ns(control)), Instant::now());
-        Ok(Drain { control, orders, export, scope, epoch, spans, metrics })
+        let limits = config.span_limits;
+        let events = OpenEvents::default();
+        Ok(Drain { control, orders, export, scope, epoch, limits, spans, events, logs, metrics, said_op: false })
     }
 
-    fn run(mut self) {
+    /// Until it is told to stop. A panic in here ends telemetry, and nothing else.
+    pub fn run(mut self) {
+        crate::priority::lower();
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        ring::set_drain_thread(None);
+        self.export.shutdown();
+        match served {
+            Ok((answer, delivered)) => {
+                let _ = answer.send(delivered);
+            }
+            Err(_) => {
+                life::give_up("after an error of its own (above); inference goes on without");
+                self.orders.close();
+            }
+        }
+    }
+
+    /// Drains and exports. Returns with whom to tell that it was told to stop, and whether everything was delivered.
+    fn serve(&mut self) -> (reply::Sender<bool>, bool) {
         let mut pause = BUSY;
         loop {
+            inject::point("drain");
             let n = self.drain();
-            self.export_spans(false);
-            self.export_metrics(false);
-
-            let next = lock(&self.orders).pop_front();
-            match next {
+            if !self.paused() {
+                self.export_queues();
+                self.export_metrics(false);
+            }
+            match self.orders.next() {
                 Some(Order::Flush { deadline, answer }) => {
                     let _ = answer.send(self.flush(deadline));
                     continue;
                 }
                 Some(Order::Stop { deadline, answer }) => {
+                    // On this thread: at the end of the process the calling one may have lost what it had of its own.
+                    // SAFETY: the runtime gave the function; it may be called on any thread while nothing is recorded.
+                    unsafe { (self.control.end_generations)() };
                     let delivered = self.flush(deadline);
-                    ring::set_drain_thread(None);
-                    self.export.shutdown();
-                    let _ = answer.send(delivered);
-                    return;
+                    self.count_undelivered();
+                    return (answer, delivered);
                 }
                 None => {}
             }
@@ -256,10 +203,32 @@ impl Drain {
         }
     }
 
+    fn paused(&self) -> bool {
+        self.orders.paused.load(Ordering::Relaxed)
+    }
+
+    fn count_undelivered(&self) {
+        if let Some(SpanSink::Exporter(spans)) = &self.spans {
+            ring::count_dropped(Kind::Span, Reason::Shutdown, spans.waiting.len() as u64);
+        }
+        if let Some((_, logs)) = &self.logs {
+            ring::count_dropped(Kind::Event, Reason::Shutdown, logs.waiting.len() as u64);
+        }
+    }
+
     fn until_due(&self, pause: Duration) -> Duration {
-        let dues = [self.spans.as_ref().and_then(|spans| spans.due), self.metrics.as_ref().map(|metrics| metrics.next)];
+        if self.paused() {
+            return pause;
+        }
+        let spans = match &self.spans {
+            Some(SpanSink::Exporter(spans)) => spans.due,
+            _ => None,
+        };
+        let logs = self.logs.as_ref().and_then(|(_, logs)| logs.due);
+        let metrics = self.metrics.as_ref().and_then(|metrics| metrics.own.as_ref()).map(|own| own.next);
         let now = Instant::now();
-        dues.into_iter()
+        [spans, logs, metrics]
+            .into_iter()
             .flatten()
             .map(|due| due.saturating_duration_since(now))
             .fold(pause, Duration::min)
@@ -271,57 +240,95 @@ impl Drain {
         if self.epoch.1.elapsed() > EPOCH_LIFE {
             self.epoch = (Epoch::now(now_ns(self.control)), Instant::now());
         }
-        let epoch = self.epoch.0;
+        let (epoch, limits) = (self.epoch.0, self.limits);
         let (spans, metrics, scope) = (&mut self.spans, &mut self.metrics, &self.scope);
+        let (events, logs, said_op) = (&mut self.events, &mut self.logs, &mut self.said_op);
         ring::drain(|record, attrs, strings| match record {
             Record::Metric(record) => {
                 if let Some(metrics) = metrics {
                     metrics.instruments.measurement(record, attrs, strings);
+                    if record.metric == Metric::GgmlOpDuration as u16 && !std::mem::replace(said_op, true) {
+                        // whoever measures should not wonder where the time went
+                        warn!("the level of detail is `op`, which may cost speed");
+                    }
                 }
             }
-            Record::Span(record) => {
+            Record::Span(record, links) => {
                 if let Some(metrics) = metrics {
                     metrics.instruments.span_duration(record, attrs, strings);
                 }
                 if let Some(spans) = spans.as_mut().filter(|_| record.flags & FLAG_EXPORT != 0) {
-                    spans.take(span_data(record, attrs, strings, epoch, scope));
+                    let mut data = span_data(record, attrs, links, strings, epoch, scope, limits);
+                    data.events = events.take(record.span_id);
+                    match spans {
+                        SpanSink::Exporter(spans) => spans.take(data),
+                        SpanSink::Host(host) => host.take(data, record.flags & FLAG_LOCAL_ROOT != 0),
+                    }
+                }
+            }
+            Record::Event(record) => {
+                if spans.is_some() {
+                    events.add(record, attrs, strings, epoch);
+                }
+                if let Some((records, queue)) = logs
+                    && let Some(log) = records.make(record, attrs, strings, epoch)
+                {
+                    queue.take(log);
                 }
             }
         })
     }
 
-    fn export_spans(&mut self, all: bool) {
-        if let Some(spans) = &mut self.spans {
-            spans.export(all);
+    fn export_queues(&mut self) {
+        match &mut self.spans {
+            Some(SpanSink::Exporter(spans)) => spans.export(false),
+            Some(SpanSink::Host(host)) => host.emit_old(),
+            None => {}
+        }
+        if let Some((_, logs)) = &mut self.logs {
+            logs.export(false);
         }
     }
 
     fn export_metrics(&mut self, now: bool) {
-        if let Some(metrics) = &mut self.metrics {
-            let queue = self.spans.as_ref().map_or(0, |spans| spans.waiting.len());
-            let exports = self.spans.as_ref().map(|spans| spans.outlet.stats().take());
-            metrics.export(now, queue, exports);
-        }
+        let Some(metrics) = &mut self.metrics else { return };
+        let outlet = match &self.spans {
+            Some(SpanSink::Exporter(spans)) => Some((&spans.outlet, spans.waiting.len())),
+            _ => None,
+        };
+        metrics.export(now, outlet);
     }
 
     /// Everything that was recorded before, to the receiver. False if something was refused or the time ran out.
     fn flush(&mut self, deadline: Instant) -> bool {
         self.drain();
+        if self.paused() {
+            return false;
+        }
         let mut answers = Vec::new();
-        if let Some(spans) = &mut self.spans {
-            while !spans.waiting.is_empty() && Instant::now() < deadline {
-                spans.export(true);
-                if !spans.waiting.is_empty() {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
+        match &mut self.spans {
+            Some(SpanSink::Exporter(spans)) => answers.push(spans.flush(deadline)),
+            Some(SpanSink::Host(host)) => {
+                host.emit_all();
+                let provider = host.provider();
+                answers.push(in_background(move || provider.force_flush().is_ok()));
             }
-            let (answer, wait) = reply::channel();
-            answers.push((spans.waiting.is_empty() && spans.outlet.flush(deadline, answer), wait));
+            None => {}
+        }
+        if let Some((_, logs)) = &mut self.logs {
+            answers.push(logs.flush(deadline));
         }
         self.export_metrics(true);
-        if let Some(metrics) = &self.metrics {
-            let (answer, wait) = reply::channel();
-            answers.push((metrics.outlet.flush(deadline, answer), wait));
+        match &self.metrics {
+            Some(Metrics { own: Some(own), .. }) => {
+                let (answer, wait) = reply::channel();
+                answers.push((own.outlet.flush(deadline, answer), wait));
+            }
+            Some(Metrics { provider, .. }) => {
+                let provider = provider.clone();
+                answers.push(in_background(move || provider.force_flush().is_ok()));
+            }
+            None => {}
         }
         // every answer is waited for, also after a bad one
         answers.into_iter().fold(true, |delivered, (asked, wait)| {
@@ -330,57 +337,141 @@ impl Drain {
     }
 }
 
-impl Spans {
-    fn take(&mut self, span: SpanData) {
+/// A provider of the program's flushes for as long as it likes; only this thread waits for it, which has a deadline.
+fn in_background(flush: impl FnOnce() -> bool + Send + 'static) -> (bool, reply::Receiver<bool>) {
+    let (answer, wait) = reply::channel();
+    let thread = std::thread::Builder::new().name("llama-otel-flush".into()).spawn(move || {
+        let _ = answer.send(flush());
+    });
+    (thread.is_ok(), wait)
+}
+
+/// Metrics that we collect and export ourselves; `None` if they go nowhere.
+fn own_metrics(
+    export: &ExportThread,
+    config: &Config,
+    resource: Resource,
+    scope: &InstrumentationScope,
+) -> Result<Option<Metrics>, String> {
+    let Some((outlet, temporality)) = export.metrics(config)? else { return Ok(None) };
+    let reader = SharedReader(Arc::new(ManualReader::builder().with_temporality(temporality).build()));
+    let mut provider = SdkMeterProvider::builder().with_reader(reader.clone()).with_resource(resource);
+    if config.histograms == HistogramAggregation::Base2Exponential {
+        provider = provider.with_view(exponential);
+    }
+    let provider = provider.build();
+    Ok(Some(Metrics {
+        instruments: Instruments::new(provider.meter_with_scope(scope.clone())),
+        own: Some(OwnReader {
+            outlet,
+            reader,
+            interval: config.metric_interval,
+            next: Instant::now() + config.metric_interval,
+        }),
+        provider,
+    }))
+}
+
+/// The specification's defaults of the base-2 exponential histogram.
+fn exponential(instrument: &Instrument) -> Option<Stream> {
+    if instrument.kind() != InstrumentKind::Histogram {
+        return None;
+    }
+    let aggregation = Aggregation::Base2ExponentialHistogram { max_size: 160, max_scale: 20, record_min_max: true };
+    Stream::builder().with_aggregation(aggregation).build().ok()
+}
+
+impl<T> Queue<T>
+where
+    Vec<T>: Batch,
+{
+    fn new(outlet: Outlet<Vec<T>>, delay: Duration, batch: usize, max_waiting: usize) -> Self {
+        Queue { outlet, waiting: VecDeque::new(), due: None, delay, batch, max_waiting }
+    }
+
+    fn take(&mut self, item: T) {
         if self.waiting.len() >= self.batch {
             self.export(false);
         }
         if self.waiting.len() >= self.max_waiting {
-            ring::count_dropped(Kind::Span, Reason::QueueFull, 1);
+            ring::count_dropped(<Vec<T> as Batch>::KIND, Reason::QueueFull, 1);
             return;
         }
         self.due.get_or_insert_with(|| Instant::now() + self.delay);
-        self.waiting.push(span);
+        self.waiting.push_back(item);
+    }
+
+    /// Hands over all that waits; whether the question for delivery could be asked, and where the answer comes.
+    fn flush(&mut self, deadline: Instant) -> (bool, reply::Receiver<bool>) {
+        while !self.waiting.is_empty() && Instant::now() < deadline {
+            self.export(true);
+            if !self.waiting.is_empty() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        let (answer, wait) = reply::channel();
+        (self.waiting.is_empty() && self.outlet.flush(deadline, answer), wait)
     }
 
     /// Hands over full batches; the rest too if `all` or when it is due.
     fn export(&mut self, all: bool) {
         let all = all || self.due.is_some_and(|due| Instant::now() >= due);
+        let before = self.waiting.len();
         while self.outlet.has_room() && (self.waiting.len() >= self.batch || (all && !self.waiting.is_empty())) {
-            let rest = self.waiting.split_off(self.waiting.len().min(self.batch));
-            let batch = std::mem::replace(&mut self.waiting, rest);
-            if let Err(mut batch) = self.outlet.offer(batch) {
-                batch.append(&mut self.waiting);
-                self.waiting = batch;
+            // a vector of its own size: one split off would keep the memory of the whole queue
+            let n = self.waiting.len().min(self.batch);
+            let batch: Vec<T> = self.waiting.drain(..n).collect();
+            if let Err(batch) = self.outlet.offer(batch) {
+                batch.into_iter().rev().for_each(|item| self.waiting.push_front(item));
                 break;
             }
         }
-        self.due = if self.waiting.is_empty() { None } else { Some(Instant::now() + self.delay) };
+        self.due = match self.waiting.len() {
+            0 => None,
+            left if left < before => Some(Instant::now() + self.delay),
+            // there was no room: not at every look, but soon
+            _ if all => Some(Instant::now() + self.delay.min(IDLE)),
+            _ => self.due,
+        };
     }
 }
 
 impl Metrics {
-    fn export(&mut self, now: bool, waiting_spans: usize, exports: Option<(u64, f64)>) {
-        if let Some((n, seconds)) = exports.filter(|(n, _)| *n > 0) {
-            self.instruments.own(
-                Metric::LlamaOtelExportDuration,
-                seconds / n as f64,
-                &[("llama.otel.signal", "traces")],
-            );
+    /// Collects and exports if it is time; `spans` is the way out for spans and the number that wait before it.
+    fn export(&mut self, now: bool, spans: Option<(&Outlet<Vec<SpanData>>, usize)>) {
+        let Some(own) = &mut self.own else {
+            self.instruments.drops();
+            return;
+        };
+        for (signal, stats) in
+            [("traces", spans.map(|(outlet, _)| outlet.stats())), ("metrics", Some(own.outlet.stats()))]
+        {
+            for (outcome, seconds) in stats.map(|stats| stats.take()).unwrap_or_default() {
+                let attributes = [("llama.otel.signal", signal), ("llama.otel.outcome", outcome)];
+                self.instruments.own(Metric::LlamaOtelExportDuration, seconds, &attributes);
+            }
         }
         // an export under way is waited for: with delta temporality a collection that is thrown away would be lost
-        if !(now || Instant::now() >= self.next) || !self.outlet.has_room() {
+        if !(now || Instant::now() >= own.next) || !own.outlet.has_room() {
             return;
         }
-        self.next = Instant::now() + self.interval;
+        own.next = Instant::now() + own.interval;
         self.instruments.drops();
-        self.instruments.own(Metric::LlamaOtelQueueUsage, waiting_spans as f64, &[("llama.otel.signal", "traces")]);
+        if let Some((outlet, waiting)) = spans {
+            let n = (waiting as u64 + outlet.waiting()) as f64;
+            self.instruments.own(Metric::LlamaOtelQueueUsage, n, &[("llama.otel.signal", "traces")]);
+        }
+        self.instruments.own(
+            Metric::LlamaOtelQueueUsage,
+            own.outlet.waiting() as f64,
+            &[("llama.otel.signal", "metrics")],
+        );
         let mut collected = ResourceMetrics::default();
-        match self.reader.collect(&mut collected) {
+        match own.reader.collect(&mut collected) {
             Ok(()) => {
-                let _ = self.outlet.offer(collected);
+                let _ = own.outlet.offer(collected);
             }
-            Err(error) => eprintln!("llama-otel: metrics could not be collected: {error}"),
+            Err(error) => error!("metrics could not be collected: {error}"),
         }
     }
 }

@@ -9,7 +9,7 @@ pub const SEMCONV_VERSION: &str = "1.42.0";
 /// Schema URL of that version.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
 /// Identifies the metric ids; `otel-registry.h` has the same number.
-pub const FINGERPRINT: u64 = 0x734f557d04bd0253;
+pub const FINGERPRINT: u64 = 0x78e112be1999f8ab;
 /// The kind of instrument that a metric is recorded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instrument {
@@ -93,9 +93,9 @@ pub enum Metric {
     GenAiServerTimePerOutputToken = 1,
     /// `gen_ai.server.time_to_first_token`: Time from the start of a generation to its first token.
     GenAiServerTimeToFirstToken = 2,
-    /// `ggml.op.count`: ggml operations computed.
+    /// `ggml.op.count`: Operations computed; views of tensors, which are no work, are left out, and what is fused with another is part of it.
     GgmlOpCount = 3,
-    /// `ggml.op.duration`: Time of one ggml operation.
+    /// `ggml.op.duration`: Time that a graph spends in its operations of one kind. Over `ggml.op.count` it is the mean time of one.
     GgmlOpDuration = 4,
     /// `hw.gpu.memory.limit`: Memory of the GPU. The same figure as `llama.device.memory.limit`, under the conventions' name.
     HwGpuMemoryLimit = 5,
@@ -107,7 +107,7 @@ pub enum Metric {
     LlamaCancellationCount = 8,
     /// `llama.context.init.duration`: Time to create a context.
     LlamaContextInitDuration = 9,
-    /// `llama.context.utilization`: The longest sequence of a context over the window that each of its sequences has.
+    /// `llama.context.utilization`: The longest sequence of a context over the window that each of its sequences has, measured at every 256th of it.
     LlamaContextUtilization = 10,
     /// `llama.decode.batch.size`: Tokens in a decoded batch.
     LlamaDecodeBatchSize = 11,
@@ -125,13 +125,13 @@ pub enum Metric {
     LlamaEncodeDuration = 17,
     /// `llama.error.count`: Operations that failed.
     LlamaErrorCount = 18,
-    /// `llama.graph.compute.duration`: Time to compute a graph, the wait for the devices included.
+    /// `llama.graph.compute.duration`: Time to compute a graph. On a device that goes on by itself, the time to hand it over; `llama.device.busy.time` has the rest.
     LlamaGraphComputeDuration = 19,
-    /// `llama.graph.compute.nodes`: Nodes of a computed graph.
+    /// `llama.graph.compute.nodes`: Nodes of a graph that was built; one that is computed again counts once.
     LlamaGraphComputeNodes = 20,
     /// `llama.graph.compute.reuses`: Graphs that were used again and not rebuilt.
     LlamaGraphComputeReuses = 21,
-    /// `llama.graph.compute.splits`: Splits of a computed graph over devices.
+    /// `llama.graph.compute.splits`: Splits of a graph that was built; one that is computed again counts once.
     LlamaGraphComputeSplits = 22,
     /// `llama.kv_cache.cells.limit`: Cells that exist.
     LlamaKvCacheCellsLimit = 23,
@@ -141,34 +141,38 @@ pub enum Metric {
     LlamaKvCacheCellsUtilization = 25,
     /// `llama.kv_cache.init.duration`: Time to create a context's memory.
     LlamaKvCacheInitDuration = 26,
+    /// `llama.memory.allocation.failures`: Buffers that were asked for and could not be had.
+    LlamaMemoryAllocationFailures = 27,
     /// `llama.memory.allocation.size`: Size of each buffer allocated.
-    LlamaMemoryAllocationSize = 27,
+    LlamaMemoryAllocationSize = 28,
     /// `llama.memory.allocations`: Buffers allocated.
-    LlamaMemoryAllocations = 28,
+    LlamaMemoryAllocations = 29,
     /// `llama.memory.deallocation.size`: Size of each buffer released.
-    LlamaMemoryDeallocationSize = 29,
+    LlamaMemoryDeallocationSize = 30,
     /// `llama.memory.deallocations`: Buffers released.
-    LlamaMemoryDeallocations = 30,
+    LlamaMemoryDeallocations = 31,
+    /// `llama.memory.peak`: The most memory that llama.cpp has held at one time.
+    LlamaMemoryPeak = 32,
     /// `llama.memory.usage`: Memory that llama.cpp holds. Zero again when all is freed.
-    LlamaMemoryUsage = 31,
+    LlamaMemoryUsage = 33,
     /// `llama.model.load.duration`: Time to load a model.
-    LlamaModelLoadDuration = 32,
+    LlamaModelLoadDuration = 34,
     /// `llama.model.load.size`: Size of the models that are loaded now.
-    LlamaModelLoadSize = 33,
+    LlamaModelLoadSize = 35,
     /// `llama.model.load.tensors`: Tensors loaded.
-    LlamaModelLoadTensors = 34,
+    LlamaModelLoadTensors = 36,
     /// `llama.otel.dropped`: Spans, points or records that were not exported.
-    LlamaOtelDropped = 35,
+    LlamaOtelDropped = 37,
     /// `llama.otel.export.duration`: Time of one export.
-    LlamaOtelExportDuration = 36,
+    LlamaOtelExportDuration = 38,
     /// `llama.otel.queue.usage`: Items waiting in the queues.
-    LlamaOtelQueueUsage = 37,
+    LlamaOtelQueueUsage = 39,
     /// `llama.sampler.duration`: Time to sample a token.
-    LlamaSamplerDuration = 38,
+    LlamaSamplerDuration = 40,
     /// `llama.timeout.count`: Operations that passed the caller's deadline.
-    LlamaTimeoutCount = 39,
+    LlamaTimeoutCount = 41,
     /// `llama.token.count`: Tokens evaluated, equal to the sum of `n_p_eval` and `n_eval` of `llama_perf_context`.
-    LlamaTokenCount = 40,
+    LlamaTokenCount = 42,
 }
 impl Metric {
     /// All metrics, by name.
@@ -200,10 +204,12 @@ impl Metric {
         Metric::LlamaKvCacheCellsUsage,
         Metric::LlamaKvCacheCellsUtilization,
         Metric::LlamaKvCacheInitDuration,
+        Metric::LlamaMemoryAllocationFailures,
         Metric::LlamaMemoryAllocationSize,
         Metric::LlamaMemoryAllocations,
         Metric::LlamaMemoryDeallocationSize,
         Metric::LlamaMemoryDeallocations,
+        Metric::LlamaMemoryPeak,
         Metric::LlamaMemoryUsage,
         Metric::LlamaModelLoadDuration,
         Metric::LlamaModelLoadSize,
@@ -255,7 +261,7 @@ pub static METRICS: &[MetricDef] = &[
             "gen_ai.token.type",
         ],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "gen_ai.server.time_per_output_token",
@@ -326,23 +332,23 @@ pub static METRICS: &[MetricDef] = &[
             "gen_ai.request.model",
         ],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "ggml.op.count",
         unit: "{operation}",
-        description: "ggml operations computed.",
+        description: "Operations computed; views of tensors, which are no work, are left out, and what is fused with another is part of it.",
         instrument: Instrument::Counter,
         value: ValueType::Int,
         buckets: &[],
         attributes: &["ggml.op", "llama.device.name"],
         detail: Detail::Op,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "ggml.op.duration",
         unit: "s",
-        description: "Time of one ggml operation.",
+        description: "Time that a graph spends in its operations of one kind. Over `ggml.op.count` it is the mean time of one.",
         instrument: Instrument::Histogram,
         value: ValueType::Double,
         buckets: &[
@@ -368,7 +374,7 @@ pub static METRICS: &[MetricDef] = &[
         ],
         attributes: &["ggml.op", "llama.device.name"],
         detail: Detail::Op,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "hw.gpu.memory.limit",
@@ -379,7 +385,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["hw.id", "hw.name"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "hw.gpu.memory.usage",
@@ -390,7 +396,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["hw.id", "hw.name"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.backend.init.duration",
@@ -435,7 +441,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.operation", "error.type"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.context.init.duration",
@@ -474,13 +480,13 @@ pub static METRICS: &[MetricDef] = &[
     MetricDef {
         name: "llama.context.utilization",
         unit: "1",
-        description: "The longest sequence of a context over the window that each of its sequences has.",
+        description: "The longest sequence of a context over the window that each of its sequences has, measured at every 256th of it.",
         instrument: Instrument::Gauge,
         value: ValueType::Double,
         buckets: &[],
         attributes: &["llama.context.id"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.decode.batch.size",
@@ -555,7 +561,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0],
         attributes: &["llama.decode.phase"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.device.busy.time",
@@ -566,7 +572,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.device.name"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.device.memory.limit",
@@ -577,7 +583,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.device.name"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.device.memory.usage",
@@ -588,7 +594,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.device.name"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.encode.duration",
@@ -638,7 +644,7 @@ pub static METRICS: &[MetricDef] = &[
     MetricDef {
         name: "llama.graph.compute.duration",
         unit: "s",
-        description: "Time to compute a graph, the wait for the devices included.",
+        description: "Time to compute a graph. On a device that goes on by itself, the time to hand it over; `llama.device.busy.time` has the rest.",
         instrument: Instrument::Histogram,
         value: ValueType::Double,
         buckets: &[
@@ -667,12 +673,12 @@ pub static METRICS: &[MetricDef] = &[
         ],
         attributes: &["llama.decode.phase"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.graph.compute.nodes",
         unit: "{node}",
-        description: "Nodes of a computed graph.",
+        description: "Nodes of a graph that was built; one that is computed again counts once.",
         instrument: Instrument::Histogram,
         value: ValueType::Int,
         buckets: &[
@@ -697,7 +703,7 @@ pub static METRICS: &[MetricDef] = &[
         ],
         attributes: &["llama.decode.phase"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.graph.compute.reuses",
@@ -708,18 +714,18 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.decode.phase"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.graph.compute.splits",
         unit: "{split}",
-        description: "Splits of a computed graph over devices.",
+        description: "Splits of a graph that was built; one that is computed again counts once.",
         instrument: Instrument::Histogram,
         value: ValueType::Int,
         buckets: &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0],
         attributes: &["llama.decode.phase"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.kv_cache.cells.limit",
@@ -789,6 +795,17 @@ pub static METRICS: &[MetricDef] = &[
         planned: false,
     },
     MetricDef {
+        name: "llama.memory.allocation.failures",
+        unit: "{allocation}",
+        description: "Buffers that were asked for and could not be had.",
+        instrument: Instrument::Counter,
+        value: ValueType::Int,
+        buckets: &[],
+        attributes: &["llama.device.name", "llama.memory.kind"],
+        detail: Detail::Metrics,
+        planned: false,
+    },
+    MetricDef {
         name: "llama.memory.allocation.size",
         unit: "By",
         description: "Size of each buffer allocated.",
@@ -813,7 +830,7 @@ pub static METRICS: &[MetricDef] = &[
         ],
         attributes: &["llama.device.name", "llama.memory.kind"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.memory.allocations",
@@ -824,7 +841,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.device.name", "llama.memory.kind"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.memory.deallocation.size",
@@ -851,7 +868,7 @@ pub static METRICS: &[MetricDef] = &[
         ],
         attributes: &["llama.device.name", "llama.memory.kind"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.memory.deallocations",
@@ -862,7 +879,18 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.device.name", "llama.memory.kind"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
+    },
+    MetricDef {
+        name: "llama.memory.peak",
+        unit: "By",
+        description: "The most memory that llama.cpp has held at one time.",
+        instrument: Instrument::Gauge,
+        value: ValueType::Int,
+        buckets: &[],
+        attributes: &["llama.device.name", "llama.memory.kind"],
+        detail: Detail::Metrics,
+        planned: false,
     },
     MetricDef {
         name: "llama.memory.usage",
@@ -918,7 +946,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.model.name"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.model.load.tensors",
@@ -972,7 +1000,7 @@ pub static METRICS: &[MetricDef] = &[
             50.0,
             100.0,
         ],
-        attributes: &["llama.otel.signal"],
+        attributes: &["llama.otel.signal", "llama.otel.outcome"],
         detail: Detail::Metrics,
         planned: false,
     },
@@ -1027,7 +1055,7 @@ pub static METRICS: &[MetricDef] = &[
         buckets: &[],
         attributes: &["llama.operation", "error.type"],
         detail: Detail::Metrics,
-        planned: true,
+        planned: false,
     },
     MetricDef {
         name: "llama.token.count",
@@ -1049,6 +1077,9 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Request,
         attributes: &[
             "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
+            "llama.backend.name",
             "llama.device.name",
             "llama.device.type",
             "llama.device.description",
@@ -1058,10 +1089,23 @@ pub static SPANS: &[SpanDef] = &[
         planned: false,
     },
     SpanDef {
+        name: "llama_adapter_load",
+        brief: "Loading an adapter (LoRA).",
+        detail: Detail::Request,
+        attributes: &["error.type", "llama.deadline.exceeded", "llama.memory.size"],
+        planned: false,
+    },
+    SpanDef {
         name: "llama_backend_init",
         brief: "Start of llama.cpp, with what it can run on.",
         detail: Detail::Request,
-        attributes: &["error.type", "llama.backend.count", "llama.backend.devices"],
+        attributes: &[
+            "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
+            "llama.backend.count",
+            "llama.backend.devices",
+        ],
         planned: false,
     },
     SpanDef {
@@ -1070,17 +1114,18 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Request,
         attributes: &[
             "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
             "llama.context.id",
-            "llama.model.name",
             "llama.batch.n_tokens",
             "llama.batch.n_outputs",
             "llama.batch.n_seqs",
             "llama.batch.n_ubatches",
+            "llama.graph.reused",
             "llama.decode.phase",
             "llama.decode.status",
             "llama.kv_cache.cells.used",
             "llama.kv_cache.cells.total",
-            "llama.graph.reused",
         ],
         planned: false,
     },
@@ -1090,17 +1135,15 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Request,
         attributes: &[
             "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
             "llama.context.id",
-            "llama.model.name",
             "llama.batch.n_tokens",
             "llama.batch.n_outputs",
-            "llama.batch.n_seqs",
             "llama.batch.n_ubatches",
+            "llama.graph.reused",
             "llama.decode.phase",
             "llama.decode.status",
-            "llama.kv_cache.cells.used",
-            "llama.kv_cache.cells.total",
-            "llama.graph.reused",
         ],
         planned: false,
     },
@@ -1110,10 +1153,11 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Request,
         attributes: &[
             "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
             "llama.context.id",
             "llama.context.tokens_evaluated",
             "llama.context.t_eval_us",
-            "llama.memory.size",
         ],
         planned: false,
     },
@@ -1123,6 +1167,8 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Request,
         attributes: &[
             "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
             "llama.context.id",
             "llama.sequence.id",
             "gen_ai.operation.name",
@@ -1135,9 +1181,11 @@ pub static SPANS: &[SpanDef] = &[
             "llama.generation.time_per_output_token",
             "llama.generation.prompt.throughput",
             "llama.generation.decode.throughput",
+            "llama.generation.n_removed",
+            "llama.generation.n_batches",
             "llama.generation.finish",
         ],
-        planned: true,
+        planned: false,
     },
     SpanDef {
         name: "llama_init_from_model",
@@ -1145,6 +1193,8 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Request,
         attributes: &[
             "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
             "llama.alias",
             "llama.context.id",
             "llama.model.name",
@@ -1155,12 +1205,10 @@ pub static SPANS: &[SpanDef] = &[
             "llama.context.n_threads",
             "llama.context.n_threads_batch",
             "llama.context.flash_attn",
-            "llama.context.type_k",
-            "llama.context.type_v",
+            "llama.kv_cache.type_k",
+            "llama.kv_cache.type_v",
             "llama.kv_cache.size",
             "llama.context.compute.size",
-            "llama.context.output.size",
-            "llama.memory.buffers",
         ],
         planned: false,
     },
@@ -1170,10 +1218,9 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Request,
         attributes: &[
             "error.type",
-            "llama.kv_cache.kind",
-            "llama.kv_cache.cells.total",
-            "llama.kv_cache.n_layer",
-            "llama.kv_cache.size",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
+            "llama.model.name",
         ],
         planned: false,
     },
@@ -1181,7 +1228,12 @@ pub static SPANS: &[SpanDef] = &[
         name: "llama_model_free",
         brief: "Freeing a model.",
         detail: Detail::Request,
-        attributes: &["error.type", "llama.model.name", "llama.memory.size"],
+        attributes: &[
+            "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
+            "llama.model.name",
+        ],
         planned: false,
     },
     SpanDef {
@@ -1190,6 +1242,8 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Request,
         attributes: &[
             "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
             "llama.model.file",
             "llama.model.path",
             "llama.model.name",
@@ -1207,7 +1261,6 @@ pub static SPANS: &[SpanDef] = &[
             "llama.model.n_gpu_layers",
             "llama.model.split_mode",
             "llama.model.load.outcome",
-            "llama.memory.buffers",
         ],
         planned: false,
     },
@@ -1215,28 +1268,53 @@ pub static SPANS: &[SpanDef] = &[
         name: "llama_model_load.data",
         brief: "Reading or mapping the tensors' data.",
         detail: Detail::Request,
-        attributes: &["error.type", "llama.model.n_tensors", "llama.model.size"],
+        attributes: &[
+            "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
+            "llama.model.n_tensors",
+            "llama.model.size",
+        ],
         planned: false,
     },
     SpanDef {
         name: "llama_model_load.hparams",
         brief: "Reading the hyperparameters.",
         detail: Detail::Request,
-        attributes: &["error.type"],
+        attributes: &["error.type", "llama.deadline.exceeded", "llama.memory.size"],
         planned: false,
     },
     SpanDef {
         name: "llama_model_load.tensors",
         brief: "Creating the tensors and their buffers; the data phase lies within it.",
         detail: Detail::Request,
-        attributes: &["error.type", "llama.model.n_tensors", "llama.model.size"],
+        attributes: &[
+            "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
+            "llama.model.n_tensors",
+            "llama.model.size",
+        ],
         planned: false,
     },
     SpanDef {
         name: "llama_model_load.vocab",
         brief: "Reading the vocabulary.",
         detail: Detail::Request,
-        attributes: &["error.type", "llama.model.n_tokens"],
+        attributes: &["error.type", "llama.deadline.exceeded", "llama.memory.size"],
+        planned: false,
+    },
+    SpanDef {
+        name: "llama_rpc_graph_compute",
+        brief: "One graph that a client with LLAMA_OTEL_PROPAGATE_RPC sent over ggml's RPC, in the client's trace.",
+        detail: Detail::Decode,
+        attributes: &[
+            "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
+            "llama.graph.nodes",
+            "llama.device.name",
+        ],
         planned: false,
     },
     SpanDef {
@@ -1245,7 +1323,8 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Decode,
         attributes: &[
             "error.type",
-            "llama.alias",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
             "llama.sampling.temp",
             "llama.sampling.top_p",
             "llama.sampling.top_k",
@@ -1261,11 +1340,15 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Request,
         attributes: &[
             "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
             "llama.context.id",
             "llama.sequence.id",
             "llama.state.size",
+            "llama.kv_cache.cells.used",
+            "llama.kv_cache.cells.total",
         ],
-        planned: true,
+        planned: false,
     },
     SpanDef {
         name: "llama_state_save",
@@ -1273,17 +1356,19 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Request,
         attributes: &[
             "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
             "llama.context.id",
             "llama.sequence.id",
             "llama.state.size",
         ],
-        planned: true,
+        planned: false,
     },
     SpanDef {
         name: "llama_synchronize",
         brief: "A wait for the devices, only where there was one. On an asynchronous backend the time of a batch is complete only here.",
         detail: Detail::Decode,
-        attributes: &["error.type", "llama.context.id", "llama.synchronize.wait"],
+        attributes: &["error.type", "llama.deadline.exceeded", "llama.memory.size"],
         planned: false,
     },
     SpanDef {
@@ -1292,6 +1377,8 @@ pub static SPANS: &[SpanDef] = &[
         detail: Detail::Op,
         attributes: &[
             "error.type",
+            "llama.deadline.exceeded",
+            "llama.memory.size",
             "llama.ubatch.n_tokens",
             "llama.graph.nodes",
             "llama.graph.splits",
@@ -1299,6 +1386,8 @@ pub static SPANS: &[SpanDef] = &[
             "llama.graph.build.time",
             "llama.graph.alloc.time",
             "llama.graph.compute.time",
+            "llama.kv_cache.cells.used",
+            "llama.kv_cache.cells.total",
         ],
         planned: false,
     },
@@ -1413,7 +1502,7 @@ pub static ATTRIBUTES: &[AttributeDef] = &[
     AttributeDef {
         key: "llama.alias",
         kind: Kind::String,
-        members: &["llama_new_context_with_model", "llama_sample_token"],
+        members: &["llama_new_context_with_model"],
         opt_in: false,
     },
     AttributeDef {
@@ -1479,7 +1568,7 @@ pub static ATTRIBUTES: &[AttributeDef] = &[
     AttributeDef {
         key: "llama.context.flash_attn",
         kind: Kind::String,
-        members: &["auto", "disabled", "enabled"],
+        members: &["disabled", "enabled"],
         opt_in: false,
     },
     AttributeDef {
@@ -1525,12 +1614,6 @@ pub static ATTRIBUTES: &[AttributeDef] = &[
         opt_in: false,
     },
     AttributeDef {
-        key: "llama.context.output.size",
-        kind: Kind::Int,
-        members: &[],
-        opt_in: false,
-    },
-    AttributeDef {
         key: "llama.context.t_eval_us",
         kind: Kind::Int,
         members: &[],
@@ -1543,14 +1626,8 @@ pub static ATTRIBUTES: &[AttributeDef] = &[
         opt_in: false,
     },
     AttributeDef {
-        key: "llama.context.type_k",
-        kind: Kind::String,
-        members: &[],
-        opt_in: false,
-    },
-    AttributeDef {
-        key: "llama.context.type_v",
-        kind: Kind::String,
+        key: "llama.deadline.exceeded",
+        kind: Kind::Bool,
         members: &[],
         opt_in: false,
     },
@@ -1570,6 +1647,8 @@ pub static ATTRIBUTES: &[AttributeDef] = &[
             "invalid_batch",
             "alloc_failed",
             "compute_failed",
+            "exception",
+            "_OTHER",
         ],
         opt_in: false,
     },
@@ -1612,7 +1691,19 @@ pub static ATTRIBUTES: &[AttributeDef] = &[
     AttributeDef {
         key: "llama.generation.finish",
         kind: Kind::String,
-        members: &["freed", "cleared", "next_prompt", "error"],
+        members: &["freed", "cleared", "next_prompt", "shutdown", "error"],
+        opt_in: false,
+    },
+    AttributeDef {
+        key: "llama.generation.n_batches",
+        kind: Kind::Int,
+        members: &[],
+        opt_in: false,
+    },
+    AttributeDef {
+        key: "llama.generation.n_removed",
+        kind: Kind::Int,
+        members: &[],
         opt_in: false,
     },
     AttributeDef {
@@ -1682,12 +1773,6 @@ pub static ATTRIBUTES: &[AttributeDef] = &[
         opt_in: false,
     },
     AttributeDef {
-        key: "llama.kv_cache.kind",
-        kind: Kind::String,
-        members: &["full", "swa", "recurrent", "hybrid"],
-        opt_in: false,
-    },
-    AttributeDef {
         key: "llama.kv_cache.n_layer",
         kind: Kind::Int,
         members: &[],
@@ -1706,8 +1791,20 @@ pub static ATTRIBUTES: &[AttributeDef] = &[
         opt_in: false,
     },
     AttributeDef {
-        key: "llama.memory.buffers",
-        kind: Kind::StringArray,
+        key: "llama.kv_cache.type_k",
+        kind: Kind::String,
+        members: &[],
+        opt_in: false,
+    },
+    AttributeDef {
+        key: "llama.kv_cache.type_v",
+        kind: Kind::String,
+        members: &[],
+        opt_in: false,
+    },
+    AttributeDef {
+        key: "llama.log.message",
+        kind: Kind::String,
         members: &[],
         opt_in: false,
     },
@@ -1846,16 +1943,30 @@ pub static ATTRIBUTES: &[AttributeDef] = &[
             "llama_ubatch",
             "llama_synchronize",
             "llama_sample_token",
+            "llama_adapter_load",
             "llama_state_save",
             "llama_state_load",
+            "llama_rpc_graph_compute",
             "_OTHER",
         ],
         opt_in: false,
     },
     AttributeDef {
+        key: "llama.otel.outcome",
+        kind: Kind::String,
+        members: &["ok", "error"],
+        opt_in: false,
+    },
+    AttributeDef {
         key: "llama.otel.reason",
         kind: Kind::String,
-        members: &["queue_full", "series_limit", "export_failed", "shutdown"],
+        members: &[
+            "ring_full",
+            "thread_limit",
+            "queue_full",
+            "export_failed",
+            "shutdown",
+        ],
         opt_in: false,
     },
     AttributeDef {
@@ -1915,12 +2026,6 @@ pub static ATTRIBUTES: &[AttributeDef] = &[
     AttributeDef {
         key: "llama.state.size",
         kind: Kind::Int,
-        members: &[],
-        opt_in: false,
-    },
-    AttributeDef {
-        key: "llama.synchronize.wait",
-        kind: Kind::Double,
         members: &[],
         opt_in: false,
     },
@@ -1988,7 +2093,7 @@ pub mod key {
     pub const LLAMA_BATCH_N_UBATCHES: &str = "llama.batch.n_ubatches";
     /// Build number of llama.cpp.
     pub const LLAMA_BUILD_NUMBER: &str = "llama.build.number";
-    /// Commit of llama.cpp that was built.
+    /// Commit of llama.cpp that was built, with `-dirty` behind it where uncommitted changes were built too.
     pub const LLAMA_COMMIT: &str = "llama.commit";
     /// Size of the compute buffers in bytes, over all devices.
     pub const LLAMA_CONTEXT_COMPUTE_SIZE: &str = "llama.context.compute.size";
@@ -2008,17 +2113,13 @@ pub mod key {
     pub const LLAMA_CONTEXT_N_THREADS_BATCH: &str = "llama.context.n_threads_batch";
     /// Largest physical batch in tokens.
     pub const LLAMA_CONTEXT_N_UBATCH: &str = "llama.context.n_ubatch";
-    /// Size of the output buffer in bytes.
-    pub const LLAMA_CONTEXT_OUTPUT_SIZE: &str = "llama.context.output.size";
     /// Time spent evaluating over the context's life, in microseconds (`t_p_eval + t_eval` of `llama_perf_context`). The name and unit are the plan's; as a metric the time is `llama.decode.duration`, in seconds.
     pub const LLAMA_CONTEXT_T_EVAL_US: &str = "llama.context.t_eval_us";
     /// Tokens evaluated over the context's life, prompts and generation (`n_p_eval + n_eval` of `llama_perf_context`).
     pub const LLAMA_CONTEXT_TOKENS_EVALUATED: &str = "llama.context.tokens_evaluated";
-    /// Type of the cached keys.
-    pub const LLAMA_CONTEXT_TYPE_K: &str = "llama.context.type_k";
-    /// Type of the cached values.
-    pub const LLAMA_CONTEXT_TYPE_V: &str = "llama.context.type_v";
-    /// Whether llama.cpp accounts for the tokens as a prompt or as generation.
+    /// Whether the operation ended after the deadline that the caller gave for its thread.
+    pub const LLAMA_DEADLINE_EXCEEDED: &str = "llama.deadline.exceeded";
+    /// Whether tokens are a prompt or continue a generation, judged for each sequence. A batch with any prompt token is `prefill`.
     pub const LLAMA_DECODE_PHASE: &str = "llama.decode.phase";
     /// How the batch ended.
     pub const LLAMA_DECODE_STATUS: &str = "llama.decode.status";
@@ -2036,13 +2137,17 @@ pub mod key {
     pub const LLAMA_GENERATION_DECODE_THROUGHPUT: &str = "llama.generation.decode.throughput";
     /// What ended the generation.
     pub const LLAMA_GENERATION_FINISH: &str = "llama.generation.finish";
+    /// Batches that served the generation.
+    pub const LLAMA_GENERATION_N_BATCHES: &str = "llama.generation.n_batches";
+    /// Generated tokens that were evaluated and taken back, drafts of a speculative decoder that were refused; not among the output tokens.
+    pub const LLAMA_GENERATION_N_REMOVED: &str = "llama.generation.n_removed";
     /// Prompt tokens evaluated per second.
     pub const LLAMA_GENERATION_PROMPT_THROUGHPUT: &str = "llama.generation.prompt.throughput";
     /// Mean seconds per token after the first.
     pub const LLAMA_GENERATION_TIME_PER_OUTPUT_TOKEN: &str = "llama.generation.time_per_output_token";
     /// Seconds from the start of the first prompt batch to the end of the batch that gave the first token.
     pub const LLAMA_GENERATION_TIME_TO_FIRST_TOKEN: &str = "llama.generation.time_to_first_token";
-    /// Time to allocate the graph, in seconds.
+    /// Time to place the graph's tensors in the compute buffers, in seconds.
     pub const LLAMA_GRAPH_ALLOC_TIME: &str = "llama.graph.alloc.time";
     /// Time to build the graph, in seconds.
     pub const LLAMA_GRAPH_BUILD_TIME: &str = "llama.graph.build.time";
@@ -2050,24 +2155,26 @@ pub mod key {
     pub const LLAMA_GRAPH_COMPUTE_TIME: &str = "llama.graph.compute.time";
     /// Nodes in the graph.
     pub const LLAMA_GRAPH_NODES: &str = "llama.graph.nodes";
-    /// Whether the graph of the previous batch was used again.
+    /// Whether the graph of the previous batch was used again; of a logical batch, the graphs of all its physical ones.
     pub const LLAMA_GRAPH_REUSED: &str = "llama.graph.reused";
     /// Splits of the graph over devices.
     pub const LLAMA_GRAPH_SPLITS: &str = "llama.graph.splits";
-    /// Cells that exist, over all pools.
+    /// Cells that exist in this pool.
     pub const LLAMA_KV_CACHE_CELLS_TOTAL: &str = "llama.kv_cache.cells.total";
-    /// Cells in use after the operation, over all pools.
+    /// Cells in use after the operation, of the full pool; of a model that has none, its states.
     pub const LLAMA_KV_CACHE_CELLS_USED: &str = "llama.kv_cache.cells.used";
-    /// What the context's memory is made of.
-    pub const LLAMA_KV_CACHE_KIND: &str = "llama.kv_cache.kind";
-    /// Layers that have cells.
+    /// Layers of the model that have cells in this pool.
     pub const LLAMA_KV_CACHE_N_LAYER: &str = "llama.kv_cache.n_layer";
     /// The part of the context's memory that a figure belongs to.
     pub const LLAMA_KV_CACHE_POOL: &str = "llama.kv_cache.pool";
     /// Size of the cache in bytes, over all devices.
     pub const LLAMA_KV_CACHE_SIZE: &str = "llama.kv_cache.size";
-    /// One entry for each buffer type and kind, as `device/kind=bytes`.
-    pub const LLAMA_MEMORY_BUFFERS: &str = "llama.memory.buffers";
+    /// Type of the keys, as it was asked for.
+    pub const LLAMA_KV_CACHE_TYPE_K: &str = "llama.kv_cache.type_k";
+    /// Type of the values, as it was asked for.
+    pub const LLAMA_KV_CACHE_TYPE_V: &str = "llama.kv_cache.type_v";
+    /// A line of the log, cut to 256 bytes, without the folders of paths and without the ids of tokens.
+    pub const LLAMA_LOG_MESSAGE: &str = "llama.log.message";
     /// What memory is used for.
     pub const LLAMA_MEMORY_KIND: &str = "llama.memory.kind";
     /// Bytes that the operation allocated or released.
@@ -2108,6 +2215,8 @@ pub mod key {
     pub const LLAMA_MODEL_USE_MMAP: &str = "llama.model.use_mmap";
     /// The innermost span that was open when an error, a cancellation or a time-out was counted, whether or not that span is recorded.
     pub const LLAMA_OPERATION: &str = "llama.operation";
+    /// How an export ended.
+    pub const LLAMA_OTEL_OUTCOME: &str = "llama.otel.outcome";
     /// Why telemetry was dropped.
     pub const LLAMA_OTEL_REASON: &str = "llama.otel.reason";
     /// The signal.
@@ -2128,10 +2237,8 @@ pub mod key {
     pub const LLAMA_SAMPLING_TOP_P: &str = "llama.sampling.top_p";
     /// The sequence's number in its context.
     pub const LLAMA_SEQUENCE_ID: &str = "llama.sequence.id";
-    /// Bytes saved or restored, equal to what the call returned.
+    /// Bytes of the state, as `llama_state_get_size` gives them; a file has the prompt's tokens before it.
     pub const LLAMA_STATE_SIZE: &str = "llama.state.size";
-    /// Time spent waiting for the devices, in seconds.
-    pub const LLAMA_SYNCHRONIZE_WAIT: &str = "llama.synchronize.wait";
     /// Tokens in the physical batch.
     pub const LLAMA_UBATCH_N_TOKENS: &str = "llama.ubatch.n_tokens";
     /// Version of llama.cpp; absent for trees older than its version numbers.

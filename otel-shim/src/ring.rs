@@ -1,7 +1,7 @@
 //! What the inference thread touches: a ring of bytes per thread, and the count of what did not fit.
 //!
 //! [`push`] takes no lock, allocates nothing and makes no system call, but for the first record of a thread (which gets
-//! its ring) and for waking the drain thread once when a ring is half full. A full ring loses spans and histogram
+//! its ring) and for waking the drain thread once when a quarter of a ring is full. A full ring loses spans and histogram
 //! samples, which are counted; additions to counters are kept and added later, so that sums stay exact.
 
 use std::cell::RefCell;
@@ -12,11 +12,12 @@ use std::thread::Thread;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::abi::{Attr, MetricRecord, SpanRecord};
+use crate::abi::{Attr, Entry, EventRecord, Link, MetricRecord, SpanRecord};
 use crate::registry::{Instrument, METRICS};
 
-/// Bytes of one thread's ring: at 40,000 decodes per second and 500 bytes each, 13 ms; the drain thread is woken at half.
-const RING_BYTES: usize = 256 << 10;
+/// Bytes of one thread's ring: at 40,000 decodes per second and 1,200 bytes each, 21 ms. The drain thread, woken when a
+/// quarter is full, has 16 of them to get a core.
+const RING_BYTES: usize = 1 << 20;
 const MIN_RING_BYTES: usize = 16 << 10;
 /// Bytes of all rings together. A thread that comes when this is used up gets no ring and its records are counted as dropped.
 const ALL_RINGS_BYTES: usize = 8 << 20;
@@ -29,18 +30,17 @@ const MAX_KEPT: usize = 64;
 pub enum Kind {
     Span = 1,
     Metric = 2,
+    /// An event of a span or a record of the log; as dropped, it counts for logs.
+    Event = 3,
 }
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Head {
-    kind: u32,
-    record: u32,
-    strings: u32,
-    reserved: u32,
+impl Kind {
+    fn of(number: u32) -> Option<Self> {
+        [Kind::Span, Kind::Metric, Kind::Event].into_iter().find(|kind| *kind as u32 == number)
+    }
 }
 
-const HEAD_BYTES: usize = size_of::<Head>();
+const HEAD_BYTES: usize = size_of::<Entry>();
 
 /// Why something was not exported.
 #[derive(Clone, Copy)]
@@ -53,10 +53,13 @@ pub enum Reason {
     QueueFull,
     /// The receiver refused it, could not be reached, or did not answer in time.
     ExportFailed,
+    /// It waited when telemetry was shut down.
+    Shutdown,
 }
 
 impl Reason {
-    const ALL: [Reason; 4] = [Reason::RingFull, Reason::ThreadLimit, Reason::QueueFull, Reason::ExportFailed];
+    const ALL: [Reason; 5] =
+        [Reason::RingFull, Reason::ThreadLimit, Reason::QueueFull, Reason::ExportFailed, Reason::Shutdown];
 
     fn name(self) -> &'static str {
         match self {
@@ -64,11 +67,12 @@ impl Reason {
             Reason::ThreadLimit => "thread_limit",
             Reason::QueueFull => "queue_full",
             Reason::ExportFailed => "export_failed",
+            Reason::Shutdown => "shutdown",
         }
     }
 }
 
-static DROPPED: [[AtomicU64; Reason::ALL.len()]; 2] = [const { [const { AtomicU64::new(0) }; Reason::ALL.len()] }; 2];
+static DROPPED: [[AtomicU64; Reason::ALL.len()]; 3] = [const { [const { AtomicU64::new(0) }; Reason::ALL.len()] }; 3];
 
 pub fn count_dropped(kind: Kind, reason: Reason, n: u64) {
     DROPPED[kind as usize - 1][reason as usize].fetch_add(n, Ordering::Relaxed);
@@ -77,7 +81,7 @@ pub fn count_dropped(kind: Kind, reason: Reason, n: u64) {
 /// (signal, reason, count since the process started), only what is not zero.
 pub fn dropped() -> Vec<(&'static str, &'static str, u64)> {
     let mut all = Vec::new();
-    for (signal, reasons) in ["traces", "metrics"].into_iter().zip(&DROPPED) {
+    for (signal, reasons) in ["traces", "metrics", "logs"].into_iter().zip(&DROPPED) {
         for reason in Reason::ALL {
             let n = reasons[reason as usize].load(Ordering::Relaxed);
             if n > 0 {
@@ -113,6 +117,8 @@ struct Kept {
 
 struct ThreadRing {
     producer: Option<Producer<u8>>,
+    /// Bytes pushed since it was last asked how full the ring is.
+    unseen: usize,
     /// Locked only while the ring is full, by this thread and the drain thread.
     kept: Arc<Mutex<Vec<Kept>>>,
 }
@@ -132,6 +138,16 @@ pub fn push(kind: Kind, record: &[u8], strings: &[u8]) {
     });
 }
 
+/// Copies several records, each with its head, as [`push`] does one.
+#[inline]
+pub fn push_entries(entries: &[u8]) {
+    let _ = RING.try_with(|ring| {
+        if let Ok(mut ring) = ring.try_borrow_mut() {
+            ring.get_or_insert_with(ThreadRing::new).push_entries(entries);
+        }
+    });
+}
+
 impl ThreadRing {
     #[cold]
     fn new() -> Self {
@@ -139,21 +155,65 @@ impl ThreadRing {
         let bytes = (left / 4).min(RING_BYTES);
         let kept = Arc::default();
         if bytes < MIN_RING_BYTES {
-            return ThreadRing { producer: None, kept };
+            return ThreadRing { producer: None, unseen: 0, kept };
         }
         RING_BYTES_USED.fetch_add(bytes, Ordering::Relaxed);
         let (producer, consumer) = RingBuffer::new(bytes);
         lock(&OUTLETS).push(Outlet { consumer, kept: Arc::clone(&kept) });
-        ThreadRing { producer: Some(producer), kept }
+        ThreadRing { producer: Some(producer), unseen: 0, kept }
     }
 
-    #[inline]
+    #[inline(always)] // the calls would take longer than what is in them
     fn push(&mut self, kind: Kind, record: &[u8], strings: &[u8]) {
         let Some(producer) = &mut self.producer else {
             return count_dropped(kind, Reason::ThreadLimit, 1);
         };
         if !try_push(producer, kind, record, strings) {
-            self.overflow(kind, record, strings);
+            return self.overflow(kind, record, strings);
+        }
+        self.pushed(HEAD_BYTES + record.len() + strings.len());
+    }
+
+    #[inline]
+    fn push_entries(&mut self, entries: &[u8]) {
+        match self.producer.as_mut().and_then(|producer| producer.write_chunk_uninit(entries.len()).ok()) {
+            Some(mut chunk) => {
+                let (first, second) = chunk.as_mut_slices();
+                let (one, two) = entries.split_at(first.len());
+                copy(one, first);
+                copy(two, second);
+                // SAFETY: the two parts fill the chunk.
+                unsafe { chunk.commit_all() };
+                self.pushed(entries.len());
+            }
+            None => self.push_one_by_one(entries),
+        }
+    }
+
+    /// As many as there is room for; the others are counted.
+    #[cold]
+    fn push_one_by_one(&mut self, mut entries: &[u8]) {
+        while let Some((head, rest)) = entries.split_at_checked(HEAD_BYTES) {
+            // SAFETY: it is that long; `Entry` is plain data.
+            let head = unsafe { head.as_ptr().cast::<Entry>().read_unaligned() };
+            let parts = rest.split_at_checked(head.record as usize);
+            let parts = parts.and_then(|(record, rest)| Some((record, rest.split_at_checked(head.strings as usize)?)));
+            let (Some((record, (strings, rest))), Some(kind)) = (parts, Kind::of(head.kind)) else { return };
+            self.push(kind, record, strings);
+            entries = rest;
+        }
+    }
+
+    #[inline]
+    fn pushed(&mut self, bytes: usize) {
+        let Some(producer) = &mut self.producer else { return };
+        // How full it is, the other thread knows: asking at every record would move its word between the cores.
+        self.unseen += bytes;
+        if self.unseen >= producer.buffer().capacity() / 16 {
+            self.unseen = 0;
+            if producer.slots() < producer.buffer().capacity() / 4 * 3 {
+                wake_drain();
+            }
         }
     }
 
@@ -188,34 +248,75 @@ fn is_counter(record: &[u8]) -> bool {
         .is_some_and(|m| matches!(m.instrument, Instrument::Counter | Instrument::UpDownCounter))
 }
 
-#[inline]
+#[inline(always)] // as above
 fn try_push(producer: &mut Producer<u8>, kind: Kind, record: &[u8], strings: &[u8]) -> bool {
-    let head = Head { kind: kind as u32, record: record.len() as u32, strings: strings.len() as u32, reserved: 0 };
+    let head = Entry { kind: kind as u32, record: record.len() as u32, strings: strings.len() as u32, reserved: 0 };
     let Ok(mut chunk) = producer.write_chunk_uninit(HEAD_BYTES + record.len() + strings.len()) else { return false };
-    // SAFETY: `Head` is plain data without padding.
-    let head = unsafe { std::slice::from_raw_parts((&raw const head).cast::<u8>(), HEAD_BYTES) };
     let (first, second) = chunk.as_mut_slices();
-    let (mut first, mut second) = (first, second);
+    if second.is_empty() {
+        let (to_head, rest) = first.split_at_mut(HEAD_BYTES);
+        let (to_record, to_strings) = rest.split_at_mut(record.len());
+        // SAFETY: each place is as long as what goes there; `Entry` is plain data.
+        unsafe {
+            to_head.as_mut_ptr().cast::<Entry>().write_unaligned(head);
+            copy_short(record, to_record.as_mut_ptr().cast());
+            if !strings.is_empty() {
+                std::ptr::copy_nonoverlapping(strings.as_ptr(), to_strings.as_mut_ptr().cast(), strings.len());
+            }
+        }
+    } else {
+        wrap(head, record, strings, first, second);
+    }
+    // SAFETY: the three parts fill the chunk.
+    unsafe { chunk.commit_all() };
+    true
+}
+
+/// An entry that begins at the end of the ring's memory and goes on at its start.
+#[cold]
+fn wrap(
+    head: Entry,
+    record: &[u8],
+    strings: &[u8],
+    mut first: &mut [MaybeUninit<u8>],
+    mut second: &mut [MaybeUninit<u8>],
+) {
+    // SAFETY: `Entry` is plain data without padding.
+    let head = unsafe { std::slice::from_raw_parts((&raw const head).cast::<u8>(), HEAD_BYTES) };
     for part in [head, record, strings] {
         let (a, b) = part.split_at(part.len().min(first.len()));
         first = copy(a, first);
         second = copy(b, second);
     }
-    // SAFETY: the three parts fill the chunk.
-    unsafe { chunk.commit_all() };
-    if producer.slots() < producer.buffer().capacity() / 2 {
-        wake_drain();
-    }
-    true
 }
 
 /// Copies to the front of `to` and returns what is left of it.
-#[inline]
 fn copy<'a>(from: &[u8], to: &'a mut [MaybeUninit<u8>]) -> &'a mut [MaybeUninit<u8>] {
     let (front, rest) = to.split_at_mut(from.len());
     // SAFETY: both are that long, and they are different memory.
     unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), front.as_mut_ptr().cast(), from.len()) };
     rest
+}
+
+/// Copies a record; the lengths of measurements are cases of their own, which need no call.
+///
+/// # Safety
+/// `to` has room for it.
+#[inline]
+unsafe fn copy_short(from: &[u8], to: *mut u8) {
+    const HEAD: usize = size_of::<MetricRecord>();
+    const ONE: usize = HEAD + size_of::<Attr>();
+    const TWO: usize = ONE + size_of::<Attr>();
+    let copy = |n| {
+        // SAFETY: the caller's promise; they are different memory.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, n) }
+    };
+    match from.len() {
+        HEAD => copy(HEAD),
+        ONE => copy(ONE),
+        TWO => copy(TWO),
+        n => copy(n),
+    }
 }
 
 #[inline]
@@ -232,7 +333,7 @@ pub fn set_drain_thread(thread: Option<Thread>) {
     *lock(&DRAIN_THREAD) = thread;
 }
 
-/// Sleeps until a ring is half full, somebody unparks the calling thread, or the time is over.
+/// Sleeps until a quarter of a ring is full, somebody unparks the calling thread, or the time is over.
 pub fn sleep(at_most: std::time::Duration) {
     DRAIN_ASLEEP.store(true, Ordering::Release);
     std::thread::park_timeout(at_most);
@@ -241,8 +342,9 @@ pub fn sleep(at_most: std::time::Duration) {
 
 /// A record that was taken out of a ring.
 pub enum Record<'a> {
-    Span(&'a SpanRecord),
+    Span(&'a SpanRecord, &'a [Link]),
     Metric(&'a MetricRecord),
+    Event(&'a EventRecord),
 }
 
 /// Takes every entry out of every ring: calls `f` with the record, its attributes, and its strings. Returns their number.
@@ -278,8 +380,11 @@ fn next_entry<'a>(consumer: &mut Consumer<u8>, scratch: &'a mut Vec<u64>) -> Opt
     let head = consumer.read_chunk(HEAD_BYTES).ok()?;
     let mut words = [0u32; HEAD_BYTES / 4];
     let (a, b) = head.as_slices();
-    for (word, bytes) in words.iter_mut().zip([a, b].concat().chunks_exact(4)) {
-        *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    // SAFETY: the two parts are as long as the words together.
+    unsafe {
+        let to = words.as_mut_ptr().cast::<u8>();
+        std::ptr::copy_nonoverlapping(a.as_ptr(), to, a.len());
+        std::ptr::copy_nonoverlapping(b.as_ptr(), to.add(a.len()), b.len());
     }
     head.commit_all();
 
@@ -302,19 +407,30 @@ fn next_entry<'a>(consumer: &mut Consumer<u8>, scratch: &'a mut Vec<u64>) -> Opt
 
 fn visit(kind: u32, record: &[u64], strings: &[u8], f: &mut impl FnMut(Record, &[Attr], &[u8])) {
     if kind == Kind::Span as u32 {
-        visit_as::<SpanRecord>(record, |head| head.n_attrs, |head, attrs| f(Record::Span(head), attrs, strings));
+        let Some((head, tail)) = split::<SpanRecord>(record) else { return };
+        let (attrs, tail) = array::<Attr>(tail, head.n_attrs.into());
+        let (links, _) = array::<Link>(tail, head.n_links.into());
+        f(Record::Span(head, links), attrs, strings);
+    } else if kind == Kind::Event as u32 {
+        let Some((head, tail)) = split::<EventRecord>(record) else { return };
+        f(Record::Event(head), array::<Attr>(tail, head.n_attrs.into()).0, strings);
     } else {
-        visit_as::<MetricRecord>(record, |head| head.n_attrs, |head, attrs| f(Record::Metric(head), attrs, strings));
+        let Some((head, tail)) = split::<MetricRecord>(record) else { return };
+        f(Record::Metric(head), array::<Attr>(tail, head.n_attrs.into()).0, strings);
     }
 }
 
-fn visit_as<T>(record: &[u64], n_attrs: impl Fn(&T) -> u16, f: impl FnOnce(&T, &[Attr])) {
-    let Some(attr_words) = record.len().checked_sub(size_of::<T>() / 8) else { return };
-    // SAFETY: the words hold a `T` as the runtime wrote it, followed by its attributes; both are plain data of whole words.
-    unsafe {
-        let head = &*record.as_ptr().cast::<T>();
-        let attrs = record.as_ptr().add(size_of::<T>() / 8).cast::<Attr>();
-        let n = (n_attrs(head) as usize).min(attr_words * 8 / size_of::<Attr>());
-        f(head, std::slice::from_raw_parts(attrs, n));
-    }
+/// A record's head and the words behind it.
+fn split<T>(record: &[u64]) -> Option<(&T, &[u64])> {
+    let (head, tail) = record.split_at_checked(size_of::<T>() / 8)?;
+    // SAFETY: the words hold a `T` as the runtime wrote it, which is plain data of whole words.
+    Some((unsafe { &*head.as_ptr().cast::<T>() }, tail))
+}
+
+/// The first `n` of a record's attributes or links, fewer if it has not as many, and the words behind them.
+fn array<T>(words: &[u64], n: usize) -> (&[T], &[u64]) {
+    let n = n.min(words.len() / (size_of::<T>() / 8));
+    let (front, rest) = words.split_at(n * size_of::<T>() / 8);
+    // SAFETY: as for `split`; `front` is that long.
+    (unsafe { std::slice::from_raw_parts(front.as_ptr().cast::<T>(), n) }, rest)
 }

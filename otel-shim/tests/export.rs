@@ -173,7 +173,7 @@ fn a_decode_that_is_slow_among_its_like_is_seen_at_detail_request() {
     let longest = telemetry.spans_named("llama_decode").iter().map(|span| span.seconds()).fold(0.0, f64::max);
     assert!(longest >= 0.2, "the slow one: {longest}");
     assert!(telemetry.spans.len() < 10, "{} of 40; a busy machine may delay a few", telemetry.spans.len());
-    assert_eq!(telemetry.metric("llama.decode.batch.size").unwrap().count(), 40);
+    assert_eq!(telemetry.metric("llama.decode.batch.size").unwrap().count(), 1 + 40);
 }
 
 #[test]
@@ -270,16 +270,66 @@ fn threads_do_not_mix() {
 #[test]
 fn memory_that_was_released_is_zero_again() {
     let telemetry = exported("memory", &[]);
-    let usage = telemetry.metric("llama.memory.usage").unwrap();
-    let value = |kind: &str| {
-        usage
-            .point(&[("llama.device.name", json!("CPU")), ("llama.memory.kind", json!(kind))])
-            .unwrap()
-            .value
-            .unwrap()
-            .as_f64()
+    let value = |metric: &str, device: &str, kind: &str| {
+        let attributes = [("llama.device.name", json!(device)), ("llama.memory.kind", json!(kind))];
+        let point = telemetry.metric(metric).and_then(|metric| metric.point(&attributes));
+        point.and_then(|point| point.value).map(|value| value.as_f64())
     };
-    assert_eq!((value("model"), value("kv")), (1000.0, 0.0));
+    let kinds = [("CPU", "model"), ("CPU_REPACK", "model"), ("CPU", "kv"), ("CPU", "other")];
+    let all = |metric: &str| kinds.map(|(device, kind)| value(metric, device, kind));
+    assert_eq!(all("llama.memory.usage"), [Some(1000.0), Some(500.0), Some(0.0), Some(300.0)]);
+    assert_eq!(all("llama.memory.peak"), [Some(1000.0), Some(500.0), Some(200.0), Some(300.0)]);
+    assert_eq!(all("llama.memory.allocations"), [Some(1.0); 4]);
+    assert_eq!(all("llama.memory.deallocations"), [None, None, Some(1.0), None]);
+    assert_eq!(telemetry.metric("llama.memory.allocation.failures").unwrap().total(), 1.0);
+    let event = &telemetry.span("llama_init_from_model").unwrap().events[0];
+    assert_eq!(
+        (event.name.as_str(), &event.attributes["llama.memory.size"]),
+        ("llama.allocation_failed", &json!(7000))
+    );
+}
+
+/// Memory that was there before telemetry began anew is part of the new sums.
+#[test]
+fn memory_is_reported_again_after_a_new_start() {
+    let receiver = Receiver::start().unwrap();
+    let run = run("memory", "twice", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.http_endpoint())]);
+    assert_eq!(run.report["delivered"], json!(true), "{}", run.stderr);
+    let usage = receiver.stop();
+    let usage = usage.metric("llama.memory.usage").unwrap();
+    let model = [("llama.device.name", json!("CPU")), ("llama.memory.kind", json!("model"))];
+    // the same buffer came again: it counts once
+    assert_eq!(usage.point(&model).unwrap().value.unwrap().as_f64(), 1000.0);
+}
+
+#[test]
+fn errors_in_the_log_are_events_and_records_without_folders_and_token_ids() {
+    let telemetry = exported("logs", &[]);
+    let span = telemetry.span("llama_model_load").unwrap();
+    let expected = [
+        "init: invalid token[?] = ?",
+        "3 tokens of 16, token id ?, reason: no token = ? (line 7)",
+        "failed to open 'a.gguf': No such file",
+        "failed to open b.gguf: No such file",
+        "failed to open c.gguf: No such file",
+        "cannot read d.bin",
+        "cannot read \"e.bin\" and f.bin",
+        "b; 5 s",
+    ];
+    let of_span: Vec<_> =
+        span.events.iter().map(|event| event.attributes["llama.log.message"].as_str().unwrap()).collect();
+    assert_eq!(of_span, expected);
+    let records: Vec<_> = telemetry.logs.iter().map(|log| log.body.as_str().unwrap()).collect();
+    assert_eq!(records[0], "before any span");
+    assert_eq!(records[1..], expected);
+    assert_eq!((telemetry.logs[0].trace_id.as_str(), telemetry.logs[0].span_id.as_str()), ("", ""));
+    for log in &telemetry.logs[1..] {
+        assert_eq!((&log.trace_id, &log.span_id, log.severity_number), (&span.trace_id, &span.span_id, 17));
+    }
+    // an event that is none of the log is of its span only
+    let inner = telemetry.span("llama_ubatch").unwrap();
+    assert_eq!((inner.events.len(), inner.events[0].name.as_str()), (1, "llama.device"));
+    assert!(!telemetry.logs.iter().any(|log| log.event_name == "llama.device"));
 }
 
 /// A closed loop is faster than any exporter. What is lost is counted, and counters lose nothing.

@@ -44,8 +44,32 @@ fn every_macro_compiles_on_and_off_without_a_warning() {
                     String::from_utf8_lossy(&out.stderr)
                 );
             }
-            let out = compile(compiler, standard, &file("cpp/otel.cpp"), &["-DLLAMA_OTEL=1"]);
-            assert!(out.status.success(), "{compiler} {standard} otel.cpp\n{}", String::from_utf8_lossy(&out.stderr));
+            for source in [
+                "otel.cpp",
+                "context.cpp",
+                "generation.cpp",
+                "sequence.cpp",
+                "log.cpp",
+                "memory.cpp",
+                "ops.cpp",
+                "rpc.cpp",
+            ] {
+                let out = compile(compiler, standard, &file("cpp").join(source), &["-DLLAMA_OTEL=1"]);
+                let errors = String::from_utf8_lossy(&out.stderr);
+                assert!(out.status.success(), "{compiler} {standard} {source}\n{errors}");
+            }
+        }
+    }
+}
+
+/// ggml's own files are C, with the warnings that ggml has.
+#[test]
+fn a_c_file_has_what_it_needs() {
+    for compiler in compilers() {
+        for flags in [&["-DLLAMA_OTEL=1"][..], &["-DLLAMA_OTEL=0"], &[]] {
+            let flags = [flags, &["-xc", "-Wpedantic", "-Wmissing-prototypes", "-Wno-missing-prototypes"]].concat();
+            let out = compile(compiler, "c11", &file("tests/cpp/every_macro.c"), &flags);
+            assert!(out.status.success(), "{compiler} {flags:?}\n{}", String::from_utf8_lossy(&out.stderr));
         }
     }
 }
@@ -54,8 +78,10 @@ fn every_macro_compiles_on_and_off_without_a_warning() {
 #[test]
 fn the_compiled_file_uses_every_macro_of_the_header() {
     let header = std::fs::read_to_string(file("include/otel.h")).unwrap();
+    let c_header = std::fs::read_to_string(file("include/otel-c.h")).unwrap();
     let used = std::fs::read_to_string(file("tests/cpp/every_macro.cpp")).unwrap();
     let (on, twins) = header.split_once("#else // the empty twins").unwrap();
+    let on = format!("{on}{c_header}");
     let names: Vec<&str> =
         twins.lines().filter_map(|line| line.strip_prefix("#define ")?.strip_suffix("(...)")).collect();
     assert!(names.len() > 25, "{names:?}");
@@ -66,7 +92,7 @@ fn the_compiled_file_uses_every_macro_of_the_header() {
     // and the other way round: what points use has a twin
     for line in on.lines().filter_map(|line| line.strip_prefix("#define LLAMA_OTEL_")) {
         let Some((name, _)) = line.split_once('(') else { continue };
-        let internal = ["CONCAT_", "CONCAT", "IF_ON", "WITH_SPAN", "OPEN", "UNLIKELY"];
+        let internal = ["CONCAT_", "CONCAT", "IF_ON", "WITH_SPAN", "OPEN", "UNLIKELY", "AT_EXIT", "IS_WORK"];
         if name.chars().all(|c| c.is_ascii_uppercase() || c == '_') && !internal.contains(&name) {
             assert!(twins.contains(&format!("#define LLAMA_OTEL_{name}(...)")), "LLAMA_OTEL_{name} has no empty twin");
         }
@@ -138,4 +164,36 @@ fn the_empty_twins_leave_no_trace() {
             .collect::<String>()
     };
     assert_eq!(assembly(&with), assembly(&without));
+}
+
+#[test]
+fn the_guide_s_example_in_c_compiles() {
+    let guide = std::fs::read_to_string(file("../docs/embedding.md")).unwrap();
+    let example = guide.split_once("```c\n").unwrap().1.split_once("```").unwrap().0;
+    let folder = tempfile::tempdir().unwrap();
+    let llama = "struct llama_context; struct llama_batch { int n_tokens; }; int llama_decode(struct llama_context *, struct llama_batch);\n";
+    std::fs::write(folder.path().join("llama.h"), format!("#include <stddef.h>\n{llama}")).unwrap();
+    std::fs::write(folder.path().join("example.c"), example).unwrap();
+    let out = Command::new("gcc")
+        .args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I"])
+        .arg(folder.path())
+        .arg("-I")
+        .arg(file("include"))
+        .arg(folder.path().join("example.c"))
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// What a crate insists upon at link time is what the runtime of this version defines.
+#[test]
+fn the_mark_bears_the_version_of_the_abi() {
+    let header = std::fs::read_to_string(file("include/otel-backend.h")).unwrap();
+    let version = header.split("LLAMA_OTEL_ABI_VERSION").nth(1).unwrap();
+    let version: String =
+        version.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    let mark = std::fs::read_to_string(file("src/mark.rs")).unwrap();
+    let named = mark.matches("llama_otel_instrumented_abi_").count();
+    assert_eq!(mark.matches(&format!("llama_otel_instrumented_abi_{version}")).count(), named);
+    assert!(named > 0);
 }

@@ -1,25 +1,38 @@
-//! OTLP over TLS, against a real TLS server: a terminator before the receiver, with a certificate made for the test.
+//! OTLP over TLS, against a real TLS server: a terminator before the receiver, with certificates made for the test.
+
+mod child;
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::Arc;
 
 use otlp_receiver::Receiver;
+use tempfile::NamedTempFile;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{self, ServerConfig};
 
-/// Decrypts what comes and passes it on; ends with the runtime.
-async fn terminate_tls(certificate: rcgen::CertifiedKey<rcgen::KeyPair>, alpn: &[u8], to: SocketAddr) -> SocketAddr {
+/// Decrypts what comes and passes it on; ends with the runtime. With `clients`, only who shows one of these certificates.
+async fn terminate_tls(
+    certificate: &Certified,
+    alpn: &[u8],
+    to: SocketAddr,
+    clients: Option<&Certified>,
+) -> SocketAddr {
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.cert.der().clone()], key)
-        .unwrap();
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+    let builder = match clients {
+        Some(client) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(client.cert.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
     config.alpn_protocols = vec![alpn.to_vec()];
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -37,44 +50,139 @@ async fn terminate_tls(certificate: rcgen::CertifiedKey<rcgen::KeyPair>, alpn: &
     address
 }
 
-fn run(endpoint: &str, protocol: &str, trusted: Option<&Path>) -> Output {
-    let exe = std::env::current_exe().unwrap();
-    let examples = exe.parent().and_then(Path::parent).unwrap().join("examples");
-    let mut command = Command::new(examples.join("scenario").with_extension(std::env::consts::EXE_EXTENSION));
-    command
-        .args(["nested", "flush"])
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
-    command.env_remove("SSL_CERT_FILE").envs(trusted.map(|path| ("SSL_CERT_FILE", path)));
-    command.output().unwrap()
+type Certified = rcgen::CertifiedKey<rcgen::KeyPair>;
+
+fn certified() -> Certified {
+    rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
 }
 
+fn file(pem: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), pem).unwrap();
+    file
+}
+
+fn text(file: &NamedTempFile) -> &str {
+    file.path().to_str().unwrap()
+}
+
+/// A receiver behind TLS, over HTTP and over gRPC, for as long as it lives.
+struct Behind {
+    runtime: Runtime,
+    receiver: Receiver,
+}
+
+impl Behind {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        Behind { runtime, receiver: Receiver::start().unwrap() }
+    }
+
+    /// (endpoint, protocol) of both.
+    fn endpoints(&self, certificate: &Certified, clients: Option<&Certified>) -> [(String, &'static str); 2] {
+        let all = [
+            (self.receiver.http_endpoint(), "http/protobuf", "http/1.1"),
+            (self.receiver.grpc_endpoint(), "grpc", "h2"),
+        ];
+        all.map(|(endpoint, protocol, alpn)| {
+            let to = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
+            let terminated = terminate_tls(certificate, alpn.as_bytes(), to, clients);
+            (format!("https://localhost:{}", self.runtime.block_on(terminated).port()), protocol)
+        })
+    }
+
+    /// Spans that arrive, and what is said on standard error.
+    fn run(&self, (endpoint, protocol): &(String, &str), variables: &[(&str, &str)]) -> (usize, String) {
+        self.receiver.clear();
+        let mut all =
+            vec![("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+        all.extend(variables);
+        let child = child::run("scenario", &["nested", "flush"], &all);
+        (self.receiver.snapshot().spans.len(), child.stderr)
+    }
+}
+
+const TRUSTED: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+const KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
+
 #[test]
-fn a_trusted_certificate_delivers_and_another_one_does_not() {
+fn a_certificate_of_the_system_s_delivers_and_another_one_does_not() {
     if !cfg!(target_os = "linux") {
         println!("SKIP: SSL_CERT_FILE decides what is trusted on Linux only");
         return;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let receiver = Receiver::start().unwrap();
-    for (endpoint, protocol, alpn) in
-        [(receiver.http_endpoint(), "http/protobuf", "http/1.1"), (receiver.grpc_endpoint(), "grpc", "h2")]
-    {
-        receiver.clear();
-        let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), certificate.cert.pem()).unwrap();
-        let to = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
-        let port = runtime.block_on(terminate_tls(certificate, alpn.as_bytes(), to)).port();
-        let endpoint = format!("https://localhost:{port}");
-
-        let refused = run(&endpoint, protocol, None);
-        let text = String::from_utf8_lossy(&refused.stderr);
-        assert!(text.contains("cannot be exported"), "{protocol}: {text}");
-        assert_eq!(receiver.snapshot().spans.len(), 0, "{protocol}");
-
-        let delivered = run(&endpoint, protocol, Some(file.path()));
-        assert_eq!(String::from_utf8_lossy(&delivered.stderr), "", "{protocol}");
-        assert_eq!(receiver.snapshot().spans.len(), 3, "{protocol}");
+    let (behind, certificate) = (Behind::new(), certified());
+    let trusted = file(&certificate.cert.pem());
+    for way in behind.endpoints(&certificate, None) {
+        let (spans, said) = behind.run(&way, &[]);
+        assert!(spans == 0 && said.contains("cannot be exported"), "{}: {said}", way.1);
+        assert_eq!(behind.run(&way, &[("SSL_CERT_FILE", text(&trusted))]), (3, String::new()), "{}", way.1);
     }
+}
+
+#[test]
+fn a_certificate_file_of_one_s_own_is_what_is_trusted() {
+    let (behind, certificate) = (Behind::new(), certified());
+    let (trusted, other) = (file(&certificate.cert.pem()), file(&certified().cert.pem()));
+    for way in behind.endpoints(&certificate, None) {
+        assert_eq!(behind.run(&way, &[(TRUSTED, text(&trusted))]), (3, String::new()), "{}", way.1);
+        let (spans, said) = behind.run(&way, &[(TRUSTED, text(&other))]);
+        assert!(spans == 0 && said.contains("cannot be exported"), "{}: {said}", way.1);
+        let for_signals =
+            ["TRACES", "METRICS", "LOGS"].map(|signal| format!("OTEL_EXPORTER_OTLP_{signal}_CERTIFICATE"));
+        let mut variables = vec![(TRUSTED, text(&other))];
+        variables.extend(for_signals.iter().map(|name| (name.as_str(), text(&trusted))));
+        assert_eq!(behind.run(&way, &variables), (3, String::new()), "a signal's own wins: {}", way.1);
+    }
+}
+
+#[test]
+fn a_receiver_that_asks_who_it_is_is_told() {
+    let (behind, certificate, client) = (Behind::new(), certified(), certified());
+    let trusted = file(&certificate.cert.pem());
+    let (chain, key) = (file(&client.cert.pem()), file(&client.signing_key.serialize_pem()));
+    for way in behind.endpoints(&certificate, Some(&client)) {
+        let (spans, said) = behind.run(&way, &[(TRUSTED, text(&trusted))]);
+        assert!(spans == 0 && said.contains("cannot be exported"), "{}: {said}", way.1);
+        let all = [(TRUSTED, text(&trusted)), (CERTIFICATE, text(&chain)), (KEY, text(&key))];
+        assert_eq!(behind.run(&way, &all), (3, String::new()), "{}", way.1);
+        let signals = ["TRACES", "METRICS", "LOGS"];
+        let names = signals
+            .map(|signal| ["CERTIFICATE", "KEY"].map(|what| format!("OTEL_EXPORTER_OTLP_{signal}_CLIENT_{what}")));
+        let mut own = vec![(TRUSTED, text(&trusted))];
+        for [certificate, private] in &names {
+            own.extend([(certificate.as_str(), text(&chain)), (private.as_str(), text(&key))]);
+        }
+        assert_eq!(behind.run(&way, &own), (3, String::new()), "{}", way.1);
+    }
+}
+
+#[test]
+fn a_file_that_is_of_no_use_is_named() {
+    let (behind, certificate) = (Behind::new(), certified());
+    let (trusted, empty) = (file(&certificate.cert.pem()), file("no certificate"));
+    let way = &behind.endpoints(&certificate, None)[0];
+    let first = |variables: &[(&str, &str)]| behind.run(way, variables).1.lines().next().unwrap_or_default().to_owned();
+    let shown = text(&empty);
+    assert_eq!(
+        first(&[(TRUSTED, shown)]),
+        format!("llama-otel: {TRUSTED}={shown}: expected a PEM file of certificates; using the system's certificates")
+    );
+    let missing = first(&[(TRUSTED, "/no/such/file")]);
+    assert!(
+        missing.starts_with(&format!("llama-otel: {TRUSTED}=/no/such/file: expected a PEM file of certificates, but ")),
+        "{missing}"
+    );
+    let (spans, said) = behind.run(way, &[(TRUSTED, text(&trusted)), (CERTIFICATE, text(&trusted))]);
+    let alone = format!(
+        "llama-otel: {CERTIFICATE}={}: expected CLIENT_CERTIFICATE and CLIENT_KEY together; using no client certificate\n",
+        text(&trusted)
+    );
+    assert_eq!((spans, said), (3, alone));
+    let key = first(&[(TRUSTED, text(&trusted)), (CERTIFICATE, text(&trusted)), (KEY, shown)]);
+    assert_eq!(
+        key,
+        format!("llama-otel: {KEY}={shown}: expected a PEM file of a private key; using no client certificate")
+    );
 }

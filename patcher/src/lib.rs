@@ -7,7 +7,8 @@
 //!
 //! 1. [`point`] — what is inserted, where, how often: TOML, checked before any tree is looked at.
 //! 2. [`tree`] — the tree: paths to bytes, and its digest.
-//! 3. `mask`, `preproc`, `source` — one file: comments and literals blanked, `#if` chains, functions found by tree-sitter.
+//! 3. `mask`, `preproc`, `source` — one file: comments and literals blanked, `#if` chains, functions found by tree-sitter;
+//!    [`sources`] remembers files that trees share.
 //! 4. `locate` — an alternate's exact place in a file, or why there is none.
 //! 5. [`mod@plan`] — all points of a tree at once: every line to insert, or every reason why not.
 //! 6. [`apply`] — the plan carried out in memory, and checked: [`strip`] gives back upstream's bytes.
@@ -27,15 +28,17 @@ pub mod point;
 mod preproc;
 pub mod report;
 mod source;
+pub mod sources;
 pub mod strip;
 pub mod tree;
 pub mod verdict;
 
 pub use apply::Applied;
 pub use error::{PatchError, PlanErrors, PointErrors};
-pub use plan::{AddedFile, Plan, contents, plan};
+pub use plan::{AddedFile, Plan, contents, plan, plan_with};
 pub use point::PointSet;
 pub use report::{Report, index_markdown, unified_diff};
+pub use sources::Sources;
 pub use strip::{strip_file, strip_tree};
 pub use tree::Tree;
 
@@ -44,7 +47,20 @@ pub use tree::Tree;
 /// # Errors
 /// No plan, or the tree changed underneath, or the check failed.
 pub fn patch(tree: &Tree, points: &PointSet, added: Vec<AddedFile>) -> Result<(Plan, Applied), PatchError> {
-    let plan = plan(tree, points, added)?;
+    patch_with(&Sources::default(), tree, points, added)
+}
+
+/// [`patch()`], with files that were parsed for other trees.
+///
+/// # Errors
+/// Those of [`patch()`].
+pub fn patch_with(
+    sources: &Sources,
+    tree: &Tree,
+    points: &PointSet,
+    added: Vec<AddedFile>,
+) -> Result<(Plan, Applied), PatchError> {
+    let plan = plan_with(sources, tree, points, added)?;
     let applied = plan.apply(tree)?;
     plan.verify(tree, &applied)?;
     Ok((plan, applied))

@@ -5,14 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::LazyLock;
 
+use regex::bytes::Regex;
 use tree_sitter::Node;
 
-use crate::point::{Alternate, Anchor, Position};
-use crate::preproc::directive_lines;
+use crate::point::{Alternate, Anchor, Count, Position};
+use crate::preproc::{directive_lines, without_directives};
 use crate::source::{Body, Function, SourceFile, children};
 use crate::tree::sha256;
 use crate::verdict::{Candidate, Refusal, Site, Why};
+
+/// How far into a statement the words of an anchor are looked for.
+const RESEMBLING_BYTES: usize = 400;
+
+static ANY: LazyLock<Regex> = LazyLock::new(|| Regex::new("").unwrap_or_else(|e| unreachable!("constant regex: {e}")));
 
 /// A place that can take the line.
 #[derive(Debug, Clone)]
@@ -23,6 +30,8 @@ pub(crate) struct Found {
     pub indentation: String,
     /// The place in upstream's terms.
     pub site: Site,
+    /// Of the function's versions in one `#if` chain, the number of the one that it is in, from 0.
+    pub version: usize,
 }
 
 /// What an alternate finds in a file.
@@ -46,11 +55,15 @@ pub(crate) fn locate(file: &SourceFile, alternate: &Alternate) -> Result<Finding
     };
     let scopes = select(file, name, alternate)?;
     let mut finding = Finding::default();
-    for scope in &scopes {
+    let mut versions_without = Vec::new();
+    for (version, scope) in scopes.iter().enumerate() {
         let places = match &alternate.anchor {
             None => vec![body_start(scope)],
             Some(anchor) => statements(scope, anchor),
         };
+        if places.is_empty() {
+            versions_without.push(file.line_of(scope.function.range.start));
+        }
         for place in places {
             let line = file.line_of(place.span.start);
             match judge(scope, alternate, &place) {
@@ -67,14 +80,46 @@ pub(crate) fn locate(file: &SourceFile, alternate: &Alternate) -> Result<Finding
                         function_sha256: sha256(&file.bytes[scope.function.range.clone()]),
                         inserted: alternate.insert.render(&place.values),
                     },
+                    version,
                 }),
             }
         }
     }
     if finding.found.is_empty() && finding.refused.is_empty() {
-        return Err(Why::NoMatch { lines: scopes.iter().map(|s| file.line_of(s.function.range.start)).collect() });
+        return Err(Why::NoMatch { lines: versions_without });
     }
+    // A line in one version of a function and none in the other would be missed by nobody.
+    let others = file.functions().iter().filter(|other| {
+        let is_selected = scopes.iter().any(|scope| scope.function.range == other.range);
+        let is_version = |scope: &Scope| file.chains.are_exclusive(scope.function.range.start, other.range.start);
+        other.name == *name && matches!(other.body, Body::Block(_)) && !is_selected && scopes.iter().any(is_version)
+    });
+    versions_without.extend(others.map(|other| file.line_of(other.range.start)));
+    finding.refused.extend(versions_without.into_iter().map(|line| Candidate {
+        line,
+        text: file.line_text(line),
+        refusal: Some(Refusal::VersionWithout),
+    }));
     Ok(finding)
+}
+
+/// The places in the first version of a function that has not as many as declared. No program has two versions at once, so that
+/// each of them has to have that many.
+pub(crate) fn miscounted(found: &[Found], count: Count) -> Option<&[Found]> {
+    found.chunk_by(|one, two| one.version == two.version).find(|version| !count.allows(version.len()))
+}
+
+/// Line of a statement that holds all the words of an alternate's anchor, in order, though the anchor does not match it.
+pub(crate) fn resembling(file: &SourceFile, alternate: &Alternate) -> Option<usize> {
+    let anchor = alternate.anchor.as_ref().filter(|anchor| !anchor.words.is_empty())?;
+    let scopes = select(file, alternate.function.as_deref()?, alternate).ok()?;
+    let any = Anchor { regex: ANY.clone(), written: String::new(), words: Vec::new() };
+    scopes.iter().flat_map(|scope| statements(scope, &any)).find_map(|place| {
+        let text = file.mask.code().get(place.span.start..place.span.end.min(place.span.start + RESEMBLING_BYTES))?;
+        let text = String::from_utf8_lossy(text);
+        let mut words = text.split(|c: char| c != '_' && !c.is_alphanumeric());
+        anchor.words.iter().all(|wanted| words.any(|word| word == wanted)).then(|| file.line_of(place.span.start))
+    })
 }
 
 /// A function that an alternate selects.
@@ -93,6 +138,8 @@ struct Place {
     indentation: String,
     values: BTreeMap<String, String>,
     role: Role,
+    /// The parser made sense of all of it.
+    is_whole: bool,
 }
 
 /// What the syntax tree says of a statement's surroundings.
@@ -134,6 +181,20 @@ fn select<'a>(file: &'a SourceFile, name: &str, alternate: &Alternate) -> Result
             }
         }
     }
+    let starts = || scopes.iter().map(|scope| scope.function.range.start);
+    // Versions of one function in an `#if` chain are one function; two that a program has at once are not.
+    let is_one =
+        starts().enumerate().all(|(n, one)| starts().skip(n + 1).all(|two| file.chains.are_exclusive(one, two)));
+    // One that the parser could not make sense of may be the one that is meant.
+    let last = name.rsplit("::").next().unwrap_or(name);
+    let known = file.functions().iter().filter(|f| f.name.rsplit("::").next() == Some(last)).count();
+    if !scopes.is_empty() && file.definitions_by_text(last) > known {
+        return Err(Why::HiddenFunction { name: last.to_owned() });
+    }
+    if !is_one {
+        let signatures = scopes.iter().map(|s| (file.line_of(s.function.range.start), s.function.signature.clone()));
+        return Err(Why::SeveralFunctions { signatures: signatures.collect() });
+    }
     match bodiless {
         Some(how) if scopes.is_empty() => Err(Why::NoBody { how }),
         _ => Ok(scopes),
@@ -170,7 +231,7 @@ fn body_start(scope: &Scope<'_>) -> Place {
         }
         _ => format!("{}    ", file.indentation(scope.function.range.start)),
     };
-    Place { span: brace, indentation, values: scope.values.clone(), role: Role::InBlock }
+    Place { span: brace, indentation, values: scope.values.clone(), role: Role::InBlock, is_whole: true }
 }
 
 /// The statements of a function that begin with a match, those of lambdas and local classes in it left out.
@@ -199,7 +260,7 @@ fn statements(scope: &Scope<'_>, anchor: &Anchor) -> Vec<Place> {
             }
         }
         let indentation = file.indentation(span.start).to_owned();
-        places.push(Place { span, indentation, values, role });
+        places.push(Place { span, indentation, values, role, is_whole: !node.has_error() });
     }
     places.sort_by_key(|place| place.span.start);
     places
@@ -252,13 +313,18 @@ fn judge(scope: &Scope<'_>, alternate: &Alternate, place: &Place) -> Result<usiz
         Role::Unclear => return Err(Refusal::Unclear),
         Role::InBlock => {}
     }
-    if !function.head_is_clear {
+    // Where a statement that the parser stumbled over ends is a guess; where it begins is not.
+    let is_sure = place.is_whole || alternate.position != Position::After;
+    if !function.head_is_clear || !is_sure {
         return Err(Refusal::Unclear);
     }
     for range in [body, &(function.range.start..body.start), &place.span] {
         if let Some(at) = file.chains.unbalanced_in(range) {
             return Err(Refusal::CutByChain { line: file.line_of(at) });
         }
+    }
+    if !file.is_balanced() {
+        return Err(Refusal::Unbalanced);
     }
     let end = matching_brace(code, body.start);
     let ends_alike = end == Some(body.end - 1);
@@ -293,7 +359,7 @@ fn judge(scope: &Scope<'_>, alternate: &Alternate, place: &Place) -> Result<usiz
     if let Some(at) = file.chains.open_at(body, offset).filter(|_| !alternate.in_preproc) {
         return Err(Refusal::InChain { line: file.line_of(at) });
     }
-    check_neighbours(code, body, alternate.position, offset)?;
+    check_neighbours(code, body, alternate.position, place.span.start, offset)?;
     Ok(offset)
 }
 
@@ -311,8 +377,14 @@ fn check_line_start(file: &SourceFile, offset: usize) -> Result<(), Refusal> {
 }
 
 /// The second opinion, from the text alone: between statements there is an end of a statement, a brace or a label.
-fn check_neighbours(code: &[u8], body: &Range<usize>, position: Position, offset: usize) -> Result<(), Refusal> {
-    let before: Vec<u8> = without_directives(code.get(body.start..offset).unwrap_or_default());
+fn check_neighbours(
+    code: &[u8],
+    body: &Range<usize>,
+    position: Position,
+    statement: usize,
+    offset: usize,
+) -> Result<(), Refusal> {
+    let before: Vec<u8> = without_directives(code.get(body.start..statement).unwrap_or_default());
     let before = before.trim_ascii_end();
     if !before.ends_with(b";") && !before.ends_with(b"{") && !before.ends_with(b"}") && !before.ends_with(b":") {
         let line = before.rsplit(|b| *b == b'\n').next().unwrap_or_default();
@@ -329,14 +401,6 @@ fn check_neighbours(code: &[u8], body: &Range<usize>, position: Position, offset
         }
     }
     Ok(())
-}
-
-fn without_directives(code: &[u8]) -> Vec<u8> {
-    let mut text = code.to_vec();
-    for directive in directive_lines(code) {
-        text[directive.range].fill(b' ');
-    }
-    text
 }
 
 /// Offset of the brace that closes the one at `open`, by counting in masked text.
@@ -383,6 +447,14 @@ fn includes_end(file: &SourceFile, alternate: &Alternate) -> Result<Finding, Why
     let (Some(last), Some(start)) = (last, start) else {
         return Err(Why::NoIncludes);
     };
+    if let Some(at) = file.chains.unbalanced_in(&(0..code.len())) {
+        let line = file.line_of(last.start);
+        let refusal = Some(Refusal::CutByChain { line: file.line_of(at) });
+        return Ok(Finding {
+            found: Vec::new(),
+            refused: vec![Candidate { line, text: file.line_text(line), refusal }],
+        });
+    }
     let line = file.line_of(last.start);
     let offset = file.next_line_start(last.end.saturating_sub(1)).ok_or(Refusal::NoNewline);
     let mut finding = Finding::default();
@@ -398,6 +470,7 @@ fn includes_end(file: &SourceFile, alternate: &Alternate) -> Result<Finding, Why
                 function_sha256: sha256(&file.bytes[start..last.end]),
                 inserted: alternate.insert.render(&BTreeMap::new()),
             },
+            version: 0,
         }),
     }
     Ok(finding)

@@ -1,7 +1,8 @@
-//! A lexical view of a C or C++ file in which comments and the contents of literals are blanks of the same length.
+//! A lexical view of a C or C++ file in which comments, the contents of literals and what `#if 0` takes out are blanks
+//! of the same length.
 //!
 //! It serves two readers: the parser (which then cannot stumble over odd bytes in comments) and the statement
-//! anchors (which then cannot match a name that only a comment or a string mentions).
+//! anchors (which then cannot match a name that only a comment, a string or dead code mentions).
 //! Offsets in the masked text are offsets in the file.
 
 use std::ops::Range;
@@ -36,7 +37,11 @@ impl Mask {
     pub fn new(bytes: &[u8]) -> Self {
         let mut scanner = Scanner { src: bytes, code: bytes.to_vec(), spans: Vec::new(), at: 0 };
         scanner.run();
-        Mask { code: scanner.code, spans: scanner.spans }
+        let Scanner { mut code, spans, .. } = scanner;
+        for dead in crate::preproc::disabled(&code) {
+            blank(&mut code[dead]);
+        }
+        Mask { code, spans }
     }
 
     /// The file with comments and literal contents blanked; as long as the file, newlines kept.
@@ -131,11 +136,7 @@ impl Scanner<'_> {
     }
 
     fn mask(&mut self, start: usize, end: usize, blank: Range<usize>, kind: SpanKind) {
-        for byte in &mut self.code[blank] {
-            if !matches!(byte, b'\n' | b'\r') {
-                *byte = b' ';
-            }
-        }
+        self::blank(&mut self.code[blank]);
         self.spans.push(Span { range: start..end, kind });
         self.at = end;
     }
@@ -243,19 +244,17 @@ impl Scanner<'_> {
     }
 }
 
+fn blank(code: &mut [u8]) {
+    for byte in code {
+        if !matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+}
+
 /// Offset of `needle` in `haystack` at or after `from`.
 pub(crate) fn find(haystack: &[u8], needle: &[u8], from: usize) -> Option<usize> {
-    let tail = haystack.get(from..)?;
-    let (&first, rest) = needle.split_first()?;
-    let mut at = 0;
-    while let Some(step) = tail[at..].iter().position(|&b| b == first) {
-        at += step;
-        if tail[at + 1..].starts_with(rest) {
-            return Some(from + at);
-        }
-        at += 1;
-    }
-    None
+    Some(from + memchr::memmem::find(haystack.get(from..)?, needle)?)
 }
 
 #[cfg(test)]
@@ -287,6 +286,15 @@ mod tests {
     #[test]
     fn an_apostrophe_in_a_prose_directive_opens_nothing() {
         assert_eq!(masked("#error don't\nint a = 'x';"), "#error don't\nint a = ' ';");
+    }
+
+    #[test]
+    fn what_if_0_takes_out_is_blank_up_to_its_own_else() {
+        assert_eq!(
+            masked("#if 0 // it's\na {\n#ifdef B\n#else\n#endif\n# else\nb\n#endif\n"),
+            "#if 0        \n   \n        \n     \n      \n# else\nb\n#endif\n"
+        );
+        assert_eq!(masked("#if 0 || A\na\n#endif\n#if 0\nb"), "#if 0 || A\na\n#endif\n#if 0\n ");
     }
 
     #[test]

@@ -370,8 +370,8 @@ impl Corpus {
             evidence.push(format!("but the line uses `{unknown}`, which is not in it"));
             score *= 0.85;
         }
-        if found.len() < point.count.min || point.count.max.is_some_and(|max| found.len() > max) {
-            evidence.push(format!("but {} sites, {} declared", found.len(), point.count));
+        if let Some(version) = locate::miscounted(&found, point.count) {
+            evidence.push(format!("but {} sites, {} declared", version.len(), point.count));
             score *= 0.85;
         } else if memory.sites != found.len() {
             evidence.push(format!("{} sites instead of {}", found.len(), memory.sites));

@@ -12,11 +12,15 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{PlanErrors, TreeError};
 use crate::locate::{self, Found};
-use crate::point::{Absent, Block, Point, PointSet};
-use crate::source::SourceFile;
+use crate::point::{Absent, Alternate, Block, Point, PointSet};
+use crate::source::{Function, SourceFile};
+use crate::sources::Sources;
 use crate::strip;
 use crate::tree::{Tree, sha256};
 use crate::verdict::{Candidate, Outcome, Tried, Verdict, Why};
+
+/// Files of one tree by path.
+type Files = HashMap<String, Arc<SourceFile>>;
 
 /// A file that patching adds to the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +71,14 @@ pub struct Plan {
 /// # Errors
 /// Every problem of the tree and every point that is lost or ambiguous, all in one.
 pub fn plan(tree: &Tree, points: &PointSet, added: Vec<AddedFile>) -> Result<Plan, PlanErrors> {
+    plan_with(&Sources::default(), tree, points, added)
+}
+
+/// [`plan()`], with files that were parsed for other trees.
+///
+/// # Errors
+/// Those of [`plan()`].
+pub fn plan_with(sources: &Sources, tree: &Tree, points: &PointSet, added: Vec<AddedFile>) -> Result<Plan, PlanErrors> {
     let mut tree_errors = Vec::new();
     for block in points.blocks() {
         if matches!(tree.contains(&block.file), Ok(false)) {
@@ -77,7 +89,7 @@ pub fn plan(tree: &Tree, points: &PointSet, added: Vec<AddedFile>) -> Result<Pla
         // Not a tree of this kind: what else it lacks is not worth a word.
         return Err(PlanErrors { tree: tree.name().to_owned(), tree_errors, verdicts: Vec::new() });
     }
-    let files = read_files(tree, points, &mut tree_errors);
+    let files = read_files(sources, tree, points, &mut tree_errors);
     for file in files.values() {
         tree_errors.extend(already_patched(&file.path, &file.bytes));
     }
@@ -88,7 +100,7 @@ pub fn plan(tree: &Tree, points: &PointSet, added: Vec<AddedFile>) -> Result<Pla
     for point in points.points() {
         let (verdict, found) = judge(point, &files);
         verdicts.push(verdict);
-        for Found { offset, indentation, site } in found {
+        for Found { offset, indentation, site, .. } in found {
             let text = format!("{indentation}{}", site.inserted);
             edits.entry(site.file).or_default().insertions.push(Insertion { offset, text, point: point.id.clone() });
         }
@@ -150,7 +162,7 @@ pub fn contents(tree: &Tree, points: &PointSet, added: &[AddedFile]) -> io::Resu
 }
 
 /// Reads every file that a point names and the tree has, each once, on all cores.
-fn read_files(tree: &Tree, points: &PointSet, errors: &mut Vec<TreeError>) -> HashMap<String, SourceFile> {
+fn read_files(sources: &Sources, tree: &Tree, points: &PointSet, errors: &mut Vec<TreeError>) -> Files {
     let mut jobs: Vec<(&str, bool, Arc<[u8]>)> = Vec::new();
     for (path, functions) in wanted_files(points) {
         match tree.read(path) {
@@ -165,8 +177,7 @@ fn read_files(tree: &Tree, points: &PointSet, errors: &mut Vec<TreeError>) -> Ha
     let done = Mutex::new(HashMap::new());
     let work = || {
         while let Some((path, functions, bytes)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let file =
-                if *functions { SourceFile::parse(path, bytes.clone()) } else { SourceFile::scan(path, bytes.clone()) };
+            let file = sources.get(path, bytes, *functions);
             done.lock().unwrap_or_else(PoisonError::into_inner).insert((*path).to_owned(), file);
         }
     };
@@ -235,7 +246,7 @@ fn add_block(tree: &Tree, block: &Block, edits: &mut BTreeMap<String, FileEdit>,
 }
 
 /// Looks at a point's declared absences, then tries its alternates in order.
-fn judge(point: &Point, files: &HashMap<String, SourceFile>) -> (Verdict, Vec<Found>) {
+fn judge(point: &Point, files: &Files) -> (Verdict, Vec<Found>) {
     let mut verdict = Verdict {
         id: point.id.clone(),
         outcome: Outcome::Lost,
@@ -255,7 +266,13 @@ fn judge(point: &Point, files: &HashMap<String, SourceFile>) -> (Verdict, Vec<Fo
         return (verdict, Vec::new());
     }
     for (index, alternate) in point.at.iter().enumerate() {
+        let earlier = verdict.tried.iter().filter_map(|tried| Some((tried, point.at.get(tried.alternate)?)));
+        let sign = earlier.clone().find_map(|(tried, newer)| {
+            let sign = sign_of_newer(newer, &tried.why, alternate, files.get(&newer.file)?)?;
+            Some(Why::Outdated { newer: tried.alternate, sign })
+        });
         let result = match files.get(&alternate.file) {
+            _ if sign.is_some() => Err((sign.unwrap_or(Why::NoFile), Vec::new())),
             None => Err((Why::NoFile, Vec::new())),
             Some(file) => locate::locate(file, alternate).map_err(|why| (why, Vec::new())).and_then(|finding| {
                 let (skipped, refused): (Vec<_>, Vec<_>) = finding
@@ -281,7 +298,7 @@ fn judge(point: &Point, files: &HashMap<String, SourceFile>) -> (Verdict, Vec<Fo
             }
             Err((why, candidates)) => {
                 let is_final = why.is_final();
-                if matches!(why, Why::TooMany { .. }) {
+                if why.is_ambiguous() {
                     verdict.outcome = Outcome::Ambiguous;
                 }
                 verdict.tried.push(Tried {
@@ -300,6 +317,48 @@ fn judge(point: &Point, files: &HashMap<String, SourceFile>) -> (Verdict, Vec<Fo
     (verdict, Vec::new())
 }
 
+/// What shows that a tree is one of those that the newer alternate was written for, though it does not fit: then an
+/// older one, if it fits, does so by chance.
+fn sign_of_newer(newer: &Alternate, why: &Why, older: &Alternate, file: &SourceFile) -> Option<String> {
+    let name = newer.function.as_deref()?;
+    let is_same = newer.file == older.file && newer.function == older.function;
+    match why {
+        Why::NoFunction { unclear: Some(line), .. } => {
+            Some(format!("{name} is in a part of {} that the parser makes no sense of (line {line})", newer.file))
+        }
+        Why::NoMatch { .. }
+        | Why::NoParameter { .. }
+        | Why::SeveralParameters { .. }
+        | Why::UnnamedParameter { .. }
+            if !is_same =>
+        {
+            Some(format!("{} has {name}", newer.file))
+        }
+        Why::NoMatch { .. } => {
+            let line = locate::resembling(file, newer)?;
+            Some(format!("line {line} of {} has the words of its match", newer.file))
+        }
+        Why::NoParameter { .. } | Why::NoFunction { .. } if is_same => {
+            // The type that a parameter changed to.
+            let changed = newer.params.iter().find(|param| {
+                older.params.iter().any(|other| other.capture == param.capture && other.normal != param.normal)
+            })?;
+            let word = changed.normal.trim_end_matches(['*', '&']);
+            file.mentions(word).then(|| format!("{} has {word}", newer.file))
+        }
+        // Renamed, or moved out of its class: its name is still called, or its class still has other functions here.
+        Why::NoFunction { .. } if newer.file == older.file => match name.rsplit_once("::") {
+            Some((class, _)) => {
+                let is_of_class = |f: &Function| f.name.rsplit_once("::").is_some_and(|(scope, _)| scope == class);
+                let other = file.functions().iter().find(|function| is_of_class(function))?;
+                Some(format!("{} has {}", newer.file, other.name))
+            }
+            None => file.mentions(name).then(|| format!("{} mentions {name}", newer.file)),
+        },
+        _ => None,
+    }
+}
+
 fn check_count(
     point: &Point,
     file: &SourceFile,
@@ -309,22 +368,17 @@ fn check_count(
     if !refused.is_empty() {
         return Err((Why::NoRoom, refused));
     }
-    let candidates = || {
-        found
-            .iter()
-            .map(|f| Candidate { line: f.site.line, text: file.line_text(f.site.line), refusal: None })
-            .collect()
+    let count = point.count;
+    let Some(version) = locate::miscounted(found, count) else {
+        return Ok(());
     };
-    if found.len() < point.count.min {
-        return Err((Why::TooFew { found: found.len(), count: point.count }, candidates()));
-    }
-    if point.count.max.is_some_and(|max| found.len() > max) {
-        return Err((Why::TooMany { found: found.len(), count: point.count }, candidates()));
-    }
-    Ok(())
+    let found = version.len();
+    let why = if found < count.min { Why::TooFew { found, count } } else { Why::TooMany { found, count } };
+    let candidate = |f: &Found| Candidate { line: f.site.line, text: file.line_text(f.site.line), refusal: None };
+    Err((why, version.iter().map(candidate).collect()))
 }
 
-fn holds(absent: &Absent, files: &HashMap<String, SourceFile>) -> bool {
+fn holds(absent: &Absent, files: &Files) -> bool {
     let file = files.get(&absent.file);
     let is_there = match &absent.function {
         None => file.is_some(),

@@ -41,7 +41,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// How many sites a point must have in a tree.
+/// How many sites a point must have in a tree: in each version of its function, where an `#if` chain has several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
     /// At least this many, and never 0.
@@ -64,6 +64,11 @@ impl Count {
             Some((min, max)) => Count { min: min.parse().ok()?, max: Some(max.parse().ok()?) },
         };
         (count.min >= 1 && count.max.is_none_or(|max| max >= count.min)).then_some(count)
+    }
+
+    /// Whether it is that many.
+    pub(crate) fn allows(self, sites: usize) -> bool {
+        sites >= self.min && self.max.is_none_or(|max| sites <= max)
     }
 }
 
@@ -131,6 +136,8 @@ pub struct Anchor {
     pub written: String,
     /// The same, bound to the statement's first byte.
     pub regex: BytesRegex,
+    /// Words that every match holds, in order: what the statement can be told by when its layout has changed.
+    pub words: Vec<String>,
 }
 
 /// A line with `{name}` placeholders; `{{` and `}}` stand for braces.
@@ -461,7 +468,7 @@ impl RawAlternate {
             wrong("in_preproc", false);
         }
         let anchor = self.r#match.and_then(|written| match BytesRegex::new(&format!(r"\A(?:{written})")) {
-            Ok(regex) => Some(Anchor { written, regex }),
+            Ok(regex) => Some(Anchor { words: anchor_words(&written), written, regex }),
             Err(error) => {
                 problems.push(PointProblem::BadRegex { index, error: error.to_string() });
                 None
@@ -493,6 +500,42 @@ impl RawAlternate {
             (self.file, self.function, self.position, self.in_preproc, self.skip_inline);
         Some(Alternate { file, function, params, position, anchor, insert, in_preproc, skip_inline })
     }
+}
+
+/// Whole words that a regular expression asks for, in order. What is optional, or one of several, is left out.
+fn anchor_words(pattern: &str) -> Vec<String> {
+    use regex_syntax::hir::{Hir, HirKind};
+    /// Literal text, with a `\0` wherever something else may stand.
+    fn literals(hir: &Hir, text: &mut Vec<u8>) {
+        match hir.kind() {
+            HirKind::Literal(literal) => text.extend_from_slice(&literal.0),
+            HirKind::Capture(capture) => literals(&capture.sub, text),
+            HirKind::Concat(parts) => parts.iter().for_each(|part| literals(part, text)),
+            HirKind::Repetition(repetition) if repetition.min > 0 => {
+                literals(&repetition.sub, text);
+                text.push(0);
+            }
+            HirKind::Look(_) | HirKind::Empty => {}
+            HirKind::Class(_) | HirKind::Repetition(_) | HirKind::Alternation(_) => text.push(0),
+        }
+    }
+    let mut text = Vec::new();
+    if let Ok(hir) = regex_syntax::ParserBuilder::new().utf8(false).build().parse(pattern) {
+        literals(&hir, &mut text);
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let is_word = |c: char| c == '_' || c.is_alphanumeric();
+    let mut words = Vec::new();
+    for (at, piece) in
+        text.split(|c: char| !is_word(c)).map(|piece| (piece.as_ptr() as usize - text.as_ptr() as usize, piece))
+    {
+        // A word that something else may go on is only a part of one.
+        let is_cut = text[..at].ends_with('\0') || text[at + piece.len()..].starts_with('\0');
+        if !piece.is_empty() && !is_cut {
+            words.push(piece.to_owned());
+        }
+    }
+    words
 }
 
 fn check_insert(line: Option<&str>, problems: &mut Vec<PointProblem>) {
@@ -567,6 +610,16 @@ mod tests {
         let values = BTreeMap::from([("a".to_owned(), "x".to_owned()), ("b".to_owned(), "{c}".to_owned())]);
         assert_eq!(template.render(&values), "LLAMA_OTEL_X({ x, x, {c} });");
         assert_eq!(template.captures(), BTreeSet::from(["a", "b"]));
+    }
+
+    #[test]
+    fn an_anchor_is_told_by_the_words_that_it_cannot_do_without() {
+        let words = |pattern: &str| anchor_words(pattern).join(" ");
+        assert_eq!(words(r"^const uint32_t n_outputs_all = "), "const uint32_t n_outputs_all");
+        assert_eq!(words(r"^return +(?<code>-?[1-9]|ret);"), "return");
+        assert_eq!(words(r"(?s)^for \([^{]*\) \{\s*auto & head = v_heads"), "for head v_heads");
+        assert_eq!(words(r"^kv_\w+ = (foo)?bar\("), "");
+        assert_eq!(words(r"^x(\.y)? = f\("), "f");
     }
 
     #[test]

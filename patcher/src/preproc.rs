@@ -72,11 +72,102 @@ impl Chains {
         open.pop()
     }
 
+    /// Whether two places are in different branches of one chain, so that no compilation sees both.
+    pub fn are_exclusive(&self, one: usize, other: usize) -> bool {
+        let (one, other) = (self.branches_at(one), self.branches_at(other));
+        one.iter().any(|(chain, branch)| other.iter().any(|(c, b)| c == chain && b != branch))
+    }
+
+    /// The chains that are open at an offset, each with the number of its branch.
+    fn branches_at(&self, offset: usize) -> Vec<(usize, usize)> {
+        let mut open: Vec<(usize, usize)> = Vec::new();
+        for directive in self.within(&(0..offset)) {
+            match directive.kind {
+                Kind::Open => open.push((directive.start, 0)),
+                Kind::Middle => open.iter_mut().next_back().into_iter().for_each(|(_, branch)| *branch += 1),
+                Kind::Close => drop(open.pop()),
+            }
+        }
+        open
+    }
+
     fn within(&self, range: &Range<usize>) -> &[Directive] {
         let from = self.directives.partition_point(|d| d.start < range.start);
         let to = self.directives.partition_point(|d| d.start < range.end);
         self.directives.get(from..to).unwrap_or_default()
     }
+}
+
+/// What `#if 0` takes out: from the line after it up to the `#else`, `#elif` or `#endif` of the same chain.
+pub(crate) fn disabled(code: &[u8]) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    // Start of the part that is out, and how many chains are open in it.
+    let mut dead: Option<(usize, usize)> = None;
+    for line in directive_lines(code) {
+        let opens = matches!(line.word, b"if" | b"ifdef" | b"ifndef");
+        let closes = line.word == b"endif";
+        dead = match dead {
+            None => {
+                let condition = line.condition(code);
+                (line.word == b"if" && (condition == b"0" || condition == b"false")).then_some((line.range.end, 0))
+            }
+            Some((start, depth)) if opens => Some((start, depth + 1)),
+            Some((start, depth)) if closes && depth > 0 => Some((start, depth - 1)),
+            Some((start, 0)) if closes || matches!(line.word, b"else" | b"elif" | b"elifdef" | b"elifndef") => {
+                ranges.push(start..line.range.start);
+                None
+            }
+            dead => dead,
+        };
+    }
+    ranges.extend(dead.map(|(start, _)| start..code.len()));
+    ranges
+}
+
+/// Masked text in which directives are blanks.
+pub(crate) fn without_directives(code: &[u8]) -> Vec<u8> {
+    let mut text = code.to_vec();
+    for directive in directive_lines(code) {
+        text[directive.range].fill(b' ');
+    }
+    text
+}
+
+/// Whether braces pair up, where of each chain the first branch is the one that counts.
+pub(crate) fn braces_balance(code: &[u8]) -> bool {
+    let mut depth = 0_i64;
+    // Of each open chain, the depth at its start, and the depth at the end of its first branch.
+    let mut open: Vec<(i64, Option<i64>)> = Vec::new();
+    let mut at = 0;
+    for line in directive_lines(code) {
+        if !count_braces(code.get(at..line.range.start).unwrap_or_default(), &mut depth) {
+            return false;
+        }
+        at = line.range.end;
+        match line.word {
+            b"if" | b"ifdef" | b"ifndef" => open.push((depth, None)),
+            b"else" | b"elif" | b"elifdef" | b"elifndef" => {
+                if let Some((start, end)) = open.last_mut() {
+                    end.get_or_insert(depth);
+                    depth = *start;
+                }
+            }
+            b"endif" => depth = open.pop().and_then(|(_, end)| end).unwrap_or(depth),
+            _ => {}
+        }
+    }
+    count_braces(code.get(at..).unwrap_or_default(), &mut depth) && depth == 0
+}
+
+/// Counts on from `depth`; `false` where it falls below zero.
+fn count_braces(code: &[u8], depth: &mut i64) -> bool {
+    for at in memchr::memchr2_iter(b'{', b'}', code) {
+        *depth += if code.get(at) == Some(&b'{') { 1 } else { -1 };
+        if *depth < 0 {
+            return false;
+        }
+    }
+    true
 }
 
 /// One preprocessor directive with its continuation lines.
@@ -85,6 +176,15 @@ pub(crate) struct DirectiveLine<'a> {
     pub range: Range<usize>,
     /// The word after `#`.
     pub word: &'a [u8],
+}
+
+impl DirectiveLine<'_> {
+    /// What follows the word.
+    fn condition<'a>(&self, code: &'a [u8]) -> &'a [u8] {
+        let text = code.get(self.range.clone()).unwrap_or_default();
+        let word = text.windows(self.word.len().max(1)).position(|window| window == self.word).unwrap_or_default();
+        text.get(word + self.word.len()..).unwrap_or_default().trim_ascii()
+    }
 }
 
 /// Every directive of masked text, in order.
@@ -133,6 +233,33 @@ mod tests {
         assert_eq!(chains.unbalanced_in(&body), None);
         assert_eq!(chains.unbalanced_in(&(at(b"x\n")..at(b"z\n"))), Some(at(b"# else")));
         assert_eq!(chains.unbalanced_in(&(0..at(b"x\n"))), Some(at(b"#ifdef B")));
+    }
+
+    #[test]
+    fn branches_of_one_chain_exclude_each_other() {
+        let code = b"a\n#if A\nb\n#if X\nc\n#endif\n#elif B\nd\n#endif\n#if A\ne\n#endif\n";
+        let chains = Chains::new(code);
+        let at = |what: &[u8]| code.windows(2).position(|w| w == what).unwrap();
+        assert!(chains.are_exclusive(at(b"b\n"), at(b"d\n")) && chains.are_exclusive(at(b"d\n"), at(b"c\n")));
+        for pair in [[b"a\n", b"b\n"], [b"b\n", b"c\n"], [b"d\n", b"e\n"], [b"b\n", b"e\n"]] {
+            assert!(!chains.are_exclusive(at(pair[0]), at(pair[1])), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn braces_are_counted_along_the_first_branches() {
+        for text in [
+            "{ }",
+            "#if A\n{\n#else\n{\n#endif\n}",
+            "#if A\n{\n#endif\n}\n",
+            "#define X {\n",
+            "{\n#if A\n}\n#elif B\n}\n#endif\n",
+        ] {
+            assert!(braces_balance(text.as_bytes()), "{text}");
+        }
+        for text in ["{", "}{", "}", "#if A\n#else\n{\n#endif\n}\n"] {
+            assert!(!braces_balance(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub struct SourceFile {
     syntax: Option<SyntaxTree>,
     functions: Vec<Function>,
     unclear: Vec<Range<usize>>,
+    /// Masked text without preprocessor directives.
+    bare: Vec<u8>,
+    is_balanced: bool,
     line_starts: Vec<usize>,
 }
 
@@ -76,6 +79,8 @@ impl SourceFile {
             syntax: None,
             functions: Vec::new(),
             unclear: Vec::new(),
+            bare: Vec::new(),
+            is_balanced: true,
             line_starts,
         }
     }
@@ -91,7 +96,30 @@ impl SourceFile {
         if let Some(syntax) = &file.syntax {
             (file.functions, file.unclear) = Indexer::new(file.mask.code()).run(syntax.root_node());
         }
+        file.is_balanced = crate::preproc::braces_balance(file.mask.code());
+        file.bare = crate::preproc::without_directives(file.mask.code());
         file
+    }
+
+    /// Whether every brace has its counterpart, in the first branch of each `#if` chain.
+    pub(crate) fn is_balanced(&self) -> bool {
+        self.is_balanced
+    }
+
+    /// How many definitions of a name there are by the text alone: the name, a list in parentheses, a brace.
+    /// It is the last part of a qualified name that counts.
+    pub(crate) fn definitions_by_text(&self, last_name: &str) -> usize {
+        let code = &self.bare;
+        let is_word = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+        let starts = memchr::memmem::find_iter(code, last_name.as_bytes());
+        starts
+            .filter(|at| !is_word(at.checked_sub(1).and_then(|before| code.get(before))))
+            .filter(|at| {
+                let rest = code.get(at + last_name.len()..).unwrap_or_default();
+                let list = rest.trim_ascii_start();
+                list.starts_with(b"(") && after_parentheses(list).is_some_and(opens_body)
+            })
+            .count()
     }
 
     /// Its function definitions, in file order.
@@ -106,6 +134,20 @@ impl SourceFile {
             text.match_indices(name).any(|(at, _)| text[at + name.len()..].trim_start().starts_with('('))
         };
         self.unclear.iter().find(mentions).map(|part| part.start)
+    }
+
+    /// Whether a word is in the file's code.
+    pub(crate) fn mentions(&self, word: &str) -> bool {
+        let code = self.mask.code();
+        let is_word = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+        let mut from = 0;
+        while let Some(at) = crate::mask::find(code, word.as_bytes(), from) {
+            if !is_word(at.checked_sub(1).and_then(|before| code.get(before))) && !is_word(code.get(at + word.len())) {
+                return true;
+            }
+            from = at + 1;
+        }
+        false
     }
 
     /// The syntax node that spans exactly `range`, if there is one.
@@ -144,6 +186,37 @@ impl SourceFile {
         let line = &self.bytes[self.line_start(offset)..];
         let length = line.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
         std::str::from_utf8(&line[..length]).unwrap_or_default()
+    }
+}
+
+/// What follows the parenthesis that closes the one at the start.
+fn after_parentheses(text: &[u8]) -> Option<&[u8]> {
+    let mut depth = 0_usize;
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' if depth == 1 => return text.get(at + 1..),
+            b')' => depth -= 1,
+            // No parameter list: a call that is cut off.
+            b';' | b'{' if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether a parameter list with this behind it is that of a definition; initialiser lists are not looked for.
+fn opens_body(mut rest: &[u8]) -> bool {
+    loop {
+        rest = rest.trim_ascii_start();
+        if rest.starts_with(b"{") {
+            return true;
+        }
+        let word = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+        match rest.get(..word) {
+            Some(b"const" | b"noexcept" | b"override" | b"final") => rest = &rest[word..],
+            _ => return false,
+        }
     }
 }
 

@@ -36,8 +36,12 @@ impl Tree {
 
     /// A tree that exists in memory only. Paths use `/`.
     pub fn from_files<B: Into<Vec<u8>>>(name: impl Into<String>, files: impl IntoIterator<Item = (String, B)>) -> Self {
-        let files = files.into_iter().map(|(path, bytes)| (path, Arc::from(bytes.into()))).collect();
-        Self::new(name.into(), Backing::Memory(files))
+        Self::from_shared(name, files.into_iter().map(|(path, bytes)| (path, Arc::from(bytes.into()))))
+    }
+
+    /// A tree in memory whose files other trees may hold as well: path from the root (`/` between parts) and content.
+    pub fn from_shared(name: impl Into<String>, files: impl IntoIterator<Item = (String, Arc<[u8]>)>) -> Self {
+        Self::new(name.into(), Backing::Memory(files.into_iter().collect()))
     }
 
     fn new(name: String, backing: Backing) -> Self {

@@ -83,10 +83,14 @@ pub enum Refusal {
     Unclear,
     #[error("parser and brace count do not agree on where the function ends")]
     Braces,
+    #[error("the braces of the file do not balance")]
+    Unbalanced,
     #[error("`{found}` before it may make it the body of something without braces")]
     After { found: String },
     #[error("`{found}` after it belongs to the statement before")]
     Before { found: String },
+    #[error("another version of this function, in the same #if chain, has a match, and this one has none")]
+    VersionWithout,
 }
 
 impl Refusal {
@@ -117,6 +121,20 @@ pub enum Why {
     SeveralParameters { capture: String, written: String, signature: String },
     #[error("function found, its parameter of type {written} has no name for `{{{capture}}}`: {signature}")]
     UnnamedParameter { capture: String, written: String, signature: String },
+    #[error("{} functions of that name and those parameters: {}", signatures.len(), functions_text(signatures))]
+    SeveralFunctions {
+        /// Line and parameter list of each.
+        signatures: Vec<(usize, String)>,
+    },
+    #[error("function found, but the text has one more definition of `{name}`, which the parser makes no sense of")]
+    HiddenFunction { name: String },
+    #[error("not looked for: alternate {newer} is this tree's own, since {sign}; an older one would be a guess")]
+    Outdated {
+        /// Index of a newer alternate that did not fit.
+        newer: usize,
+        /// What of it is in the tree.
+        sign: String,
+    },
     #[error("function found, no statement in it begins with a match (line {})", lines_text(lines))]
     NoMatch { lines: Vec<usize> },
     #[error("no #include outside of #if chains before the first declaration")]
@@ -132,12 +150,28 @@ pub enum Why {
 impl Why {
     /// Whether the alternate is the tree's own: later ones are then not tried, since one of them could only be wrong.
     pub fn is_final(&self) -> bool {
-        matches!(self, Why::TooFew { .. } | Why::TooMany { .. } | Why::NoRoom)
+        matches!(
+            self,
+            Why::TooFew { .. }
+                | Why::TooMany { .. }
+                | Why::NoRoom
+                | Why::SeveralFunctions { .. }
+                | Why::HiddenFunction { .. }
+        )
+    }
+
+    /// Whether there is more than the point asks for.
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(self, Why::TooMany { .. } | Why::SeveralFunctions { .. })
     }
 }
 
 fn sites_text(found: usize) -> String {
     if found == 1 { "1 site".to_owned() } else { format!("{found} sites") }
+}
+
+fn functions_text(signatures: &[(usize, String)]) -> String {
+    signatures.iter().map(|(line, list)| format!("{list} in line {line}")).collect::<Vec<_>>().join(", ")
 }
 
 fn lines_text(lines: &[usize]) -> String {

@@ -57,7 +57,14 @@ fn a_lock_survives_writing_and_reading_and_has_a_line_for_each_point() {
     lock.record("crate-0.1.4", &[placed]);
     let text = lock.render();
     assert_eq!(Lock::parse(&text).unwrap(), lock, "{text}");
-    assert_eq!(text.lines().filter(|l| l.contains("decode.span")).count(), 1);
+    assert_eq!(text.lines().filter(|l| l.starts_with("\"decode.span\"")).count(), 1);
     assert!(text.contains("crate-0.1.2 crate-0.1.4"), "{text}");
+    // The same text in another file is another place.
+    let moved = look("b.cpp", "int decode(int n) {\n    return n;\n}\n");
+    lock.record("crate-0.1.5", &[moved]);
+    let text = lock.render();
+    assert_eq!(Lock::parse(&text).unwrap(), lock, "{text}");
+    let unknown = text.replace("[texts.\"decode.span\"]", "[texts.\"other\"]");
+    assert!(Lock::parse(&unknown).unwrap_err().to_string().contains("makes no sense"), "{unknown}");
     assert!(Lock::parse("x = 1").unwrap_err().to_string().contains("drift --bless"));
 }

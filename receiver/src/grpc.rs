@@ -61,7 +61,7 @@ impl Services {
             transport: Transport::Grpc,
             headers: headers.collect(),
             body: request.get_ref().encode_to_vec(),
-            accepted: matches!(behaviour, Behaviour::Accept | Behaviour::Slow(_)),
+            accepted: behaviour.accepts(),
         };
         self.store.record(recorded, Some(&payload(request.into_inner())));
         match behaviour {

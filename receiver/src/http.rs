@@ -94,7 +94,7 @@ async fn answer(
     if let Behaviour::Slow(delay) = behaviour {
         tokio::time::sleep(delay).await;
     }
-    let accepts = matches!(behaviour, Behaviour::Accept | Behaviour::Slow(_));
+    let accepts = behaviour.accepts();
     let request = Request {
         signal,
         transport,

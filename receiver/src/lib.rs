@@ -25,17 +25,23 @@ pub use store::{Request, Signal, Transport};
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use store::Store;
 use tokio::sync::oneshot;
 
+/// A folder in which every receiver of the process leaves what it accepted, as JSON, when it stops: so a run of many tests can be
+/// looked at as a whole.
+pub const RECORD: &str = "OTLP_RECEIVER_RECORD";
+
 /// Why the receiver could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the OTLP receiver could not listen on 127.0.0.1: {0}")]
-    Listen(#[source] io::Error),
+    #[error("the OTLP receiver could not listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
     #[error("the OTLP receiver's thread could not be started: {0}")]
     Thread(#[source] io::Error),
 }
@@ -48,6 +54,7 @@ pub struct Receiver {
     /// Dropping the sender stops the servers.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    is_recorded: bool,
 }
 
 impl Receiver {
@@ -56,8 +63,17 @@ impl Receiver {
     /// # Errors
     /// If a port cannot be bound or the thread cannot be started.
     pub fn start() -> Result<Self, Error> {
-        let (grpc_listener, grpc) = listen().map_err(Error::Listen)?;
-        let (http_listener, http) = listen().map_err(Error::Listen)?;
+        Self::start_on(any_port(), any_port())
+    }
+
+    /// As [`Receiver::start`], on addresses of the loopback interface that the caller picks, in the order gRPC, HTTP:
+    /// for one that comes back where another was.
+    ///
+    /// # Errors
+    /// If an address cannot be bound or the thread cannot be started.
+    pub fn start_on(grpc: SocketAddr, http: SocketAddr) -> Result<Self, Error> {
+        let (grpc_listener, grpc) = listen(grpc)?;
+        let (http_listener, http) = listen(http)?;
         let store = Arc::new(Store::default());
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
@@ -74,7 +90,14 @@ impl Receiver {
                 });
             })
             .map_err(Error::Thread)?;
-        Ok(Self { store, grpc, http, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { store, grpc, http, stop: Some(stop), thread: Some(thread), is_recorded: true })
+    }
+
+    /// Leaves nothing in the folder of [`RECORD`]: what comes was made up by a test.
+    #[must_use]
+    pub fn unrecorded(mut self) -> Self {
+        self.is_recorded = false;
+        self
     }
 
     /// The base URL for OTLP over gRPC.
@@ -85,6 +108,11 @@ impl Receiver {
     /// The base URL for OTLP over HTTP, without `/v1/…`.
     pub fn http_endpoint(&self) -> String {
         format!("http://{}", self.http)
+    }
+
+    /// Where it listens for gRPC and for HTTP.
+    pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        (self.grpc, self.http)
     }
 
     /// Changes how requests are answered from now on, also on open connections.
@@ -119,7 +147,13 @@ impl Receiver {
     }
 
     fn shut_down(&mut self) {
-        drop(self.stop.take());
+        if self.stop.take().is_some()
+            && self.is_recorded
+            && let Some(folder) = std::env::var_os(RECORD)
+            && let Err(error) = record(Path::new(&folder), &self.store.telemetry())
+        {
+            eprintln!("otlp-receiver: {}: {error}", folder.display());
+        }
         if let Some(thread) = self.thread.take() {
             // It can only fail if the thread panicked, and then its message is already out.
             let _ = thread.join();
@@ -133,10 +167,31 @@ impl Drop for Receiver {
     }
 }
 
-fn listen() -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
+/// One file for each receiver; nothing for one that has received nothing.
+fn record(folder: &Path, telemetry: &Telemetry) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    if *telemetry == Telemetry::default() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder)?;
+    let name = format!("{}-{}.json", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let file = std::fs::File::create(folder.join(name))?;
+    serde_json::to_writer(io::BufWriter::new(file), telemetry).map_err(io::Error::other)
+}
+
+fn any_port() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Listen { address: wanted, source };
+    if !wanted.ip().is_loopback() {
+        return Err(failed(io::Error::other("not an address of the loopback interface")));
+    }
+    // Connections of the one before may linger; `TcpListener::bind` sets SO_REUSEADDR for that where it is harmless.
+    let listener = TcpListener::bind(wanted).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
 }
 

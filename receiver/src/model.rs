@@ -34,6 +34,9 @@ pub struct Span {
     pub span_id: String,
     /// The parent's span id; `None` for a root.
     pub parent: Option<String>,
+    /// W3C `tracestate`; empty if it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trace_state: String,
     /// Nanoseconds since the epoch.
     pub start_unix_nano: u64,
     /// Nanoseconds since the epoch.
@@ -425,6 +428,7 @@ mod tests {
             events: vec![],
             links: vec![],
             status: Status::default(),
+            trace_state: String::new(),
             kind: SpanKind::Internal,
         }
     }

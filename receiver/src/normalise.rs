@@ -67,6 +67,7 @@ fn span(span: &trace::Span) -> Span {
         name: span.name.clone(),
         trace_id: hex::encode(&span.trace_id),
         span_id: hex::encode(&span.span_id),
+        trace_state: span.trace_state.clone(),
         parent: is_set(&span.parent_span_id).then(|| hex::encode(&span.parent_span_id)),
         start_unix_nano: span.start_time_unix_nano,
         end_unix_nano: span.end_time_unix_nano,

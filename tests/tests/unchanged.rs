@@ -84,14 +84,17 @@ fn with_llama_otel_off_the_object_code_is_upstream_s() {
         "#pragma once\n#define LLAMA_VERSION \"0\"\n#define LLAMA_VERSION_MAJOR 0\n#define LLAMA_VERSION_MINOR 0\n#define LLAMA_VERSION_PATCH 0\n",
     )
     .unwrap();
-    let sources: Vec<_> = changed().into_iter().filter(|path| path.extension().is_some_and(|e| e == "cpp")).collect();
-    assert!(sources.len() >= 6, "{sources:?}");
+    std::fs::write(scratch.path().join("ggml-version.h"), "#pragma once\n#define GGML_VERSION \"0\"\n").unwrap();
+    let is_c = |path: &Path| path.extension().is_some_and(|e| e == "c");
+    let is_source = |path: &PathBuf| is_c(path) || path.extension().is_some_and(|e| e == "cpp");
+    let sources: Vec<_> = changed().into_iter().filter(is_source).collect();
+    assert!(sources.len() >= 8 && sources.iter().any(|path| is_c(path)), "{sources:?}");
     let object = |tree: &Path, source: &Path, name: &str| -> Vec<u8> {
         let object = scratch.path().join(name);
-        let out = Command::new("g++")
+        let out = Command::new(if is_c(source) { "gcc" } else { "g++" })
             .current_dir(tree)
             .args([
-                "-std=c++17",
+                if is_c(source) { "-std=c11" } else { "-std=c++17" },
                 "-O2",
                 "-c",
                 "-w",
@@ -101,7 +104,7 @@ fn with_llama_otel_off_the_object_code_is_upstream_s() {
                 "-ffile-prefix-map=.=.",
             ])
             .args(["-DGGML_VERSION=\"0\"", "-DGGML_COMMIT=\"0\"", "-DGGML_SCHED_MAX_COPIES=4", "-D_GNU_SOURCE"])
-            .args(["-I.", "-Isrc", "-Iinclude", "-Iggml/include", "-Iggml/src", "-I"])
+            .args(["-I.", "-Isrc", "-Iinclude", "-Iggml/include", "-Iggml/src", "-Iggml/src/ggml-cpu", "-I"])
             .arg(scratch.path())
             .arg("-o")
             .arg(&object)

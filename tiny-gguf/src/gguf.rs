@@ -11,6 +11,7 @@ const VERSION: u32 = 3;
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    U16(u16),
     U32(u32),
     I32(i32),
     F32(f32),
@@ -26,7 +27,7 @@ pub enum Value {
 #[derive(Clone, Debug, Default)]
 pub struct GgufWriter {
     keys: Vec<(String, Value)>,
-    tensors: Vec<Tensor>,
+    pub(crate) tensors: Vec<Tensor>,
 }
 
 impl GgufWriter {
@@ -120,6 +121,7 @@ fn put_string(bytes: &mut Vec<u8>, text: &str) {
 fn put_value(bytes: &mut Vec<u8>, value: &Value) {
     const ARRAY: u32 = 9;
     let (kind, element, count) = match value {
+        Value::U16(_) => (2, None, 0),
         Value::U32(_) => (4, None, 0),
         Value::I32(_) => (5, None, 0),
         Value::F32(_) => (6, None, 0),
@@ -136,6 +138,7 @@ fn put_value(bytes: &mut Vec<u8>, value: &Value) {
         bytes.extend((count as u64).to_le_bytes());
     }
     match value {
+        Value::U16(value) => bytes.extend(value.to_le_bytes()),
         Value::U32(value) => bytes.extend(value.to_le_bytes()),
         Value::I32(value) => bytes.extend(value.to_le_bytes()),
         Value::F32(value) => bytes.extend(value.to_le_bytes()),

@@ -1,5 +1,6 @@
-//! Writes GGUF model files: any keys and tensors through [`GgufWriter`], and tiny llama models with random
-//! weights through [`TinyModel`], for tests and for a demo that needs no download.
+//! Writes GGUF model files: any keys and tensors through [`GgufWriter`], in one file or several, and tiny models with
+//! random weights through [`TinyModel`] (llama), [`TinyEncoder`] (BERT), [`TinyEncoderDecoder`] (T5), [`TinyRecurrent`]
+//! (Mamba) and [`TinyHybrid`] (Jamba), for tests and for a demo that needs no download.
 //!
 //! The same description gives the same bytes on every system.
 //!
@@ -10,16 +11,25 @@
 //! # Ok::<(), tiny_gguf::Error>(())
 //! ```
 
+mod bert;
 mod damage;
 mod gguf;
+mod jamba;
 mod llama;
+mod mamba;
 mod random;
+mod split;
+mod t5;
 mod tensor;
 
+pub use bert::TinyEncoder;
 pub use damage::Damage;
 pub use gguf::{ALIGNMENT, GgufWriter, Value};
+pub use jamba::TinyHybrid;
 pub use llama::{TinyModel, Vocab};
+pub use mamba::TinyRecurrent;
 pub use random::Weights;
+pub use t5::TinyEncoderDecoder;
 pub use tensor::{Tensor, TensorType};
 
 use std::{io, path::PathBuf};

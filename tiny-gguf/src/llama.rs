@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{Damage, Error, GgufWriter, Tensor, TensorType, Value, Weights};
+use crate::{Damage, Error, GgufWriter, Tensor, TensorType, Value, Weights, tensor::DEVIATION};
 
 /// What the model's tokens are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +58,6 @@ impl Default for TinyModel {
         }
     }
 }
-
-/// Deviation of the random weights: large enough that greedy text varies, small enough that nothing overflows.
-const DEVIATION: f32 = 0.05;
 
 impl TinyModel {
     /// The smallest useful model: one layer of width 32 without vocabulary, for measuring what a decode step
@@ -212,5 +209,5 @@ impl TinyModel {
 }
 
 fn norm(name: &str, width: u64) -> Result<Tensor, Error> {
-    Tensor::new(name, &[width], TensorType::F32, (0..width).map(|_| 1.0))
+    Tensor::constant(name, &[width], 1.0)
 }

@@ -1,6 +1,6 @@
 //! Tensors and their encodings.
 
-use crate::Error;
+use crate::{Error, Weights};
 
 /// How a tensor's elements are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,24 @@ impl Tensor {
         };
         Ok(Self { name, dims: dims.to_vec(), kind, data })
     }
+
+    /// Normally distributed numbers in f32, chosen by the seed and the name.
+    pub(crate) fn random(seed: u64, name: &str, dims: &[u64]) -> Result<Self, Error> {
+        let weights = Weights::of_tensor(seed, name, DEVIATION).take(dims.iter().product::<u64>() as usize);
+        Self::new(name, dims, TensorType::F32, weights)
+    }
+
+    /// The same number everywhere, in f32.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn constant(name: &str, dims: &[u64], value: f32) -> Result<Self, Error> {
+        Self::new(name, dims, TensorType::F32, (0..dims.iter().product::<u64>()).map(|_| value))
+    }
 }
+
+/// Deviation of the random weights: large enough that greedy text varies, small enough that nothing overflows.
+pub(crate) const DEVIATION: f32 = 0.05;
 
 /// As ggml's reference: scale = largest magnitude / 127, rounded halves away from zero.
 fn q8_0_block(values: &[f32]) -> Vec<u8> {
@@ -106,6 +123,15 @@ fn f16_bits(value: f32) -> u16 {
     let up = rest > half || (rest == half && kept & 1 == 1);
     // A carry out of the mantissa is the right next exponent, up to infinity.
     sign | (kept + u32::from(up)) as u16
+}
+
+/// The width of the embedding is shared by the attention heads.
+pub(crate) fn check_heads(embd: u32, heads: u32) -> Result<(), Error> {
+    if heads == 0 || !embd.is_multiple_of(heads) {
+        let rule = format!("a multiple of heads ({heads})");
+        return Err(Error::Shape { what: "embd".to_owned(), value: embd.into(), rule });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

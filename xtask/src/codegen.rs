@@ -5,6 +5,8 @@
 //! become their index. Nothing is written while a source has a problem, and `--check` writes
 //! nothing at all.
 
+mod cpp;
+mod exports;
 mod header;
 mod lint;
 mod markdown;
@@ -31,6 +33,9 @@ pub struct Args {
     /// Compare instead of writing; fail if a generated file is out of date.
     #[arg(long)]
     check: bool,
+    /// Also hold the exports that receivers recorded in this folder (OTLP_RECEIVER_RECORD) against the registry.
+    #[arg(long, value_name = "DIR")]
+    exports: Option<PathBuf>,
 }
 
 /// A generated file: its path from the repository's root, and its whole text.
@@ -46,7 +51,21 @@ struct Output {
 /// of date (with `--check`); a file that cannot be read or written.
 pub fn run(args: &Args, root: &Path) -> Result<()> {
     let outputs = generate(root)?;
-    if args.check { check(root, &outputs) } else { write(root, &outputs) }
+    if args.check {
+        check(root, &outputs)?
+    } else {
+        write(root, &outputs)?
+    }
+    args.exports.as_deref().map_or(Ok(()), |folder| check_exports(root, folder))
+}
+
+/// Holds what was exported against the registry, in both directions, and prints what could not be seen, with the reason.
+///
+/// # Errors
+/// Every difference at once.
+pub fn check_exports(root: &Path, folder: &Path) -> Result<()> {
+    print!("{}", exports::check(&read_registry(&root.join(REGISTRY_DIR))?, folder)?);
+    Ok(())
 }
 
 /// Every generated file, in the order in which it is reported.
@@ -56,6 +75,7 @@ fn generate(root: &Path) -> Result<Vec<Output>> {
     Ok(vec![
         Output { path: "otel-shim/src/registry.rs", text: rust::generate(&registry)? },
         Output { path: "otel-shim/include/otel-registry.h", text: header::generate(&registry) },
+        Output { path: "otel-shim/otelcpp/registry.h", text: cpp::generate(&registry) },
         Output { path: "docs/telemetry.md", text: markdown::generate(&registry) },
         Output { path: "patcher/points/INDEX.md", text: patcher::index_markdown(&points) },
     ])
@@ -186,6 +206,6 @@ mod tests {
     #[test]
     fn the_checkout_is_up_to_date() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        run(&Args { check: true }, &root).unwrap();
+        run(&Args { check: true, exports: None }, &root).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`: which tools are here, in which version, and what installs the missing ones.
+//! `cargo xtask doctor`: which tools are here, in which version, what each backend lacks, and what installs it.
 
 use std::{
     env,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
+use llama_build::{Backend, Toolkit};
 use serde::Serialize;
 
 use crate::{
@@ -30,10 +31,12 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Report {
-    /// Whether everything is here that cannot be installed on demand.
+    /// Whether everything is here for a build for the processor that cannot be installed on demand.
     ready: bool,
     cache: PathBuf,
     tools: Vec<Entry>,
+    /// What this machine has for each of llama.cpp's backends; empty without cmake and a compiler.
+    backends: Vec<Toolkit>,
 }
 
 #[derive(Serialize)]
@@ -50,7 +53,8 @@ struct Entry {
     install: Option<String>,
 }
 
-/// Runs the verb. The exit code is 1 if something is missing that this project cannot install itself.
+/// Runs the verb. The exit code is 1 if something is missing that this project cannot install itself and that a build
+/// for the processor needs.
 ///
 /// # Errors
 /// With `--provision`: those of [`tools::ensure`].
@@ -58,7 +62,13 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     if args.provision {
         tools::ensure(context)?;
     }
-    let report = examine(context);
+    let mut report = examine(context);
+    if tools::find_all(context).is_some() {
+        match tools::toolkit::examine(context, &Backend::all().collect()) {
+            Ok(backends) => report.backends = backends,
+            Err(error) => context.ui.say(format_args!("what the backends need cannot be found out: {error:#}")),
+        }
+    }
     match args.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
         Format::Text => print(&report),
@@ -93,7 +103,7 @@ fn examine(context: &Context) -> Report {
         tools.push(entry);
     }
     let ready = ready && tools.iter().all(|tool| tool.path.is_some() || tool.on_demand);
-    Report { ready, cache: context.cache.clone(), tools }
+    Report { ready, cache: context.cache.clone(), tools, backends: Vec::new() }
 }
 
 fn entry(
@@ -143,6 +153,17 @@ fn print(report: &Report) {
             (None, install) => format!("missing    {}", install.as_deref().unwrap_or_default()),
         };
         println!("{:<9} {:<32} {state}", tool.name, tool.purpose);
+    }
+    for toolkit in &report.backends {
+        let state = match &toolkit.install {
+            None if toolkit.found.is_empty() => "ready".to_owned(),
+            None => {
+                let found = toolkit.found.iter().map(|(_, place)| place.as_str()).collect::<Vec<_>>();
+                format!("ready      {}", found.join(" "))
+            }
+            Some(install) => format!("missing    {}: {install}", toolkit.missing.join(", ")),
+        };
+        println!("{:<9} {:<32} {state}", toolkit.backend.name(), toolkit.backend.about());
     }
     println!("{:<9} {:<32} {:<10} {}", "cache", "tools, models, builds", "", report.cache.display());
 }

@@ -16,17 +16,18 @@ use crate::{
 
 mod compile;
 mod fire;
-mod list;
+pub mod list;
 mod newest;
-mod sweep;
+pub mod sweep;
 mod table;
-mod trees;
+pub mod trees;
 
 use list::{Listed, Sweep};
 use sweep::{Fate, Swept, Timing};
 
 const LOCK: &str = "patcher/coverage.lock";
 const PAGE: &str = "docs/coverage.md";
+const FIRED: &str = "docs/fired.md";
 
 /// Command line of the verb.
 #[derive(clap::Args)]
@@ -39,8 +40,8 @@ pub struct Args {
     /// Sweep these trees only, such as llama-cpp-sys-2-0.1.161
     #[arg(long, value_name = "TREE")]
     only: Vec<String>,
-    /// Write patcher/coverage.lock and docs/coverage.md
-    #[arg(long, conflicts_with = "only")]
+    /// Write patcher/coverage.lock and docs/coverage.md; with --build, docs/fired.md
+    #[arg(long)]
     bless: bool,
     /// Fail unless patcher/coverage.lock and docs/coverage.md are what --bless would write
     #[arg(long, conflicts_with_all = ["only", "bless"])]
@@ -49,7 +50,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["bless", "check"])]
     syntax: bool,
     /// Build llama.cpp from each of those trees, decode with it, and fail if a point that is placed does not fire; takes hours
-    #[arg(long, conflicts_with_all = ["bless", "check", "syntax"])]
+    #[arg(long, conflicts_with_all = ["check", "syntax"])]
     build: bool,
     /// Ask the registries for releases that upstream.toml does not list yet, and sweep those too
     #[arg(long, conflicts_with_all = ["only", "bless", "check", "syntax", "build"])]
@@ -67,6 +68,9 @@ pub struct Args {
 /// # Errors
 /// The list, the points or the lock cannot be read; a tree cannot be downloaded or read; a generated file is stale.
 pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
+    if args.bless && !args.build && !args.only.is_empty() {
+        bail!("--bless writes what is known of all trees; leave out --only");
+    }
     let mut list = Sweep::read(context)?;
     if args.newest {
         let era = newest::era(context, &list)?;
@@ -84,12 +88,19 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let trees = wanted(list.trees(), &only)?;
     let points = load_points(context)?;
     let added = added_files(context)?;
-    let lock = read_lock(&context.root.join(LOCK))?;
+    let lock = match read_lock(&context.root.join(LOCK)) {
+        Err(error) if args.bless => {
+            context.ui.warn(format_args!("{error:#}; it is written anew"));
+            Lock::default()
+        }
+        lock => lock?,
+    };
     let places = trees::Places::read(context).find(context, &trees)?;
 
     let threads = args.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     if args.build {
-        let failed = fire::fire(context, &trees, &places, &points, &added, threads)?;
+        let page = args.bless.then(|| context.root.join(FIRED));
+        let failed = fire::fire(context, &trees, &places, &points, &added, threads, page.as_deref())?;
         return Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
     if args.syntax {
@@ -120,6 +131,28 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         generate(context, &outputs, args.check)?;
     }
     Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The newest version of a crate that the sweep lists, if it lists one.
+///
+/// # Errors
+/// `upstream.toml` cannot be read.
+pub fn newest_listed(context: &Context, package: &str) -> Result<Option<String>> {
+    let sweep = Sweep::read(context)?;
+    Ok(sweep.eras.iter().find_map(|era| era.crates.get(package)?.first().cloned()))
+}
+
+/// Sends every patched file of the trees that `upstream.toml` marks for it through the C++ compiler's front end.
+/// Returns the number of files that do not compile.
+///
+/// # Errors
+/// As [`run`].
+pub fn syntax(context: &Context) -> Result<usize> {
+    let list = Sweep::read(context)?;
+    let trees = wanted(list.trees(), &list.compiled)?;
+    let places = trees::Places::read(context).find(context, &trees)?;
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    compile::syntax(context, &trees, &places, &load_points(context)?, &added_files(context)?, threads)
 }
 
 fn wanted<'a>(trees: Vec<Listed<'a>>, only: &[String]) -> Result<Vec<Listed<'a>>> {

@@ -1,6 +1,7 @@
 //! `cargo xtask export patch`: the plan of a tree as a series of patches that `git am` and `git apply` take, for those
 //! who keep their own llama.cpp and want our lines in its history. One patch for each subsystem; each leaves a tree
-//! that builds.
+//! that builds. `cargo xtask export tree`: the patched tree itself, for those who build with CMake alone. The others are in
+//! files of their own.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +28,9 @@ use crate::{
     vendor,
 };
 
-mod series;
+pub mod dropin;
+pub mod series;
+pub mod verify;
 
 /// What a folder with a series says of itself.
 const MANIFEST: &str = "series.json";
@@ -43,6 +46,29 @@ pub struct Args {
 enum What {
     /// Write the patches and print their paths: git am $(cargo xtask export patch)
     Patch(PatchArgs),
+    /// Write a patched tree that CMake builds alone, without Rust
+    Tree(TreeArgs),
+    /// Write the package llama-cpp-sys-2 or -4, instrumented, for [patch.crates-io] of a program on llama-cpp-2 or -4
+    Dropin(dropin::Args),
+    /// Say whether a program has an instrumented llama.cpp inside
+    Verify(verify::Args),
+}
+
+#[derive(clap::Args)]
+#[command(after_help = patch::EXIT_CODES)]
+struct TreeArgs {
+    /// Where the tree goes: a new or an empty folder, or one that this verb made
+    #[arg(value_name = "DIR")]
+    out: PathBuf,
+    /// Name in upstream.toml or of a folder that was vendored with --from
+    #[arg(conflicts_with = "from")]
+    pin: Option<String>,
+    /// Export this llama.cpp tree, patched, instead of a vendored one; it is only read
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
 }
 
 #[derive(clap::Args)]
@@ -92,8 +118,24 @@ struct ManifestPatch<'a> {
 /// # Errors
 /// The tree or the points cannot be read, or the series cannot be written.
 pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
-    let What::Patch(args) = &args.what;
-    patch::settle(export(context, args), args.format)
+    match &args.what {
+        What::Patch(args) => patch::settle(export(context, args), args.format),
+        What::Tree(args) => export_tree(context, args),
+        What::Dropin(args) => patch::settle(dropin::run(context, args), Format::Text),
+        What::Verify(args) => verify::run(args),
+    }
+}
+
+fn export_tree(context: &Context, args: &TreeArgs) -> Result<ExitCode> {
+    let code = patch::write_tree(context, args.pin.clone(), args.from.clone(), args.out.clone(), args.format)?;
+    if code == ExitCode::SUCCESS {
+        context.ui.say(format_args!(
+            "CMake alone builds it, with opentelemetry-cpp 1.19 or newer: \
+             cmake -S {} -B build -DLLAMA_OTEL_BACKEND=cpp && cmake --build build --target llama",
+            args.out.display()
+        ));
+    }
+    Ok(code)
 }
 
 fn export(context: &Context, args: &PatchArgs) -> Result<ExitCode> {
@@ -190,7 +232,7 @@ fn pristine(context: &Context, args: &PatchArgs, points: &PointSet) -> Result<(S
 }
 
 /// The points of the plan by the file that declares them; first what the others need: the header and the build.
-fn parts(points: &PointSet, plan: &Plan) -> Vec<series::Part> {
+pub fn parts(points: &PointSet, plan: &Plan) -> Vec<series::Part> {
     let mut parts: Vec<series::Part> = Vec::new();
     for verdict in plan.verdicts.iter().filter(|verdict| !verdict.sites.is_empty()) {
         let purpose = points.points().iter().find(|point| point.id == verdict.id).map(|point| point.purpose.clone());

@@ -12,7 +12,12 @@ use anyhow::{Context as _, Result, bail};
 use patcher::{AddedFile, Applied, PatchError, Plan, PlanErrors, PointSet, Report, tree::digest_without, unified_diff};
 use serde::Serialize;
 
-use crate::{Format, context::Context, vendor};
+use crate::{
+    Format,
+    context::Context,
+    sources::{Origin, origin_of},
+    vendor,
+};
 
 pub mod derive;
 mod git;
@@ -128,6 +133,31 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     settle(done, args.format)
 }
 
+/// Writes the patched tree of a pin (the default one if `None`), or of the tree `from`, into the folder `out`.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn write_tree(
+    context: &Context,
+    pin: Option<String>,
+    from: Option<PathBuf>,
+    out: PathBuf,
+    format: Format,
+) -> Result<ExitCode> {
+    let args = Args {
+        pin,
+        from,
+        out: Some(out),
+        in_place: false,
+        revert: false,
+        force: false,
+        dry_run: false,
+        check: false,
+        format,
+    };
+    settle(patch(context, &args), format)
+}
+
 /// Turns the two failures that have exit codes of their own into them, said in the form that was asked for.
 ///
 /// # Errors
@@ -154,8 +184,25 @@ pub fn ensure(context: &Context, pin: Option<&str>) -> Result<PathBuf> {
     let (plan, applied) = plan(&source, &points, added_files(context)?)?;
     let report = Report::of_plan(&plan, &applied);
     let job = job(&source, Some(vendored.sha256), target)?;
-    derive::write(context, &job, &applied, Stamp::new(&job.name, Some(&job.source_sha256), &points, &plan, &report))?;
+    let stamp = Stamp::new(&job.name, Some(&job.source_sha256), &points, &plan, &report).of_origin(&vendored.origin);
+    derive::write(context, &job, &applied, stamp)?;
     Ok(job.target)
+}
+
+/// Writes the patched tree of the folder `from`, which messages, the stamp and telemetry call `name`, into the folder `target`.
+///
+/// # Errors
+/// [`Refused`] and [`PlanErrors`]; the tree cannot be read or written.
+pub fn derive_tree(context: &Context, from: &Path, name: &str, target: PathBuf) -> Result<()> {
+    let points = load_points(context)?;
+    let source = source::examine(from, name, &points, false)?;
+    let (plan, applied) = plan(&source, &points, added_files(context)?)?;
+    let report = Report::of_plan(&plan, &applied);
+    let job = job(&source, None, target)?;
+    // Its commit is not known, the name says it as exactly; without, CMake asks git, which answers for a checkout around the tree.
+    let origin = Origin { build_commit: Some(name.to_owned()), ..Origin::default() };
+    let stamp = Stamp::new(&job.name, Some(&job.source_sha256), &points, &plan, &report).of_origin(&origin);
+    derive::write(context, &job, &applied, stamp)
 }
 
 /// A plan for the tree, carried out in memory and checked.
@@ -172,7 +219,7 @@ pub fn plan(source: &Source, points: &PointSet, added: Vec<AddedFile>) -> Result
 /// A tree beside the pristine one.
 fn patch(context: &Context, args: &Args) -> Result<ExitCode> {
     let points = load_points(context)?;
-    let (source, sha256, target) = match &args.from {
+    let (source, sha256, origin, target) = match &args.from {
         None => {
             let vendored = vendor::ensure(context, args.pin.as_deref())?;
             let target = match &args.out {
@@ -180,14 +227,16 @@ fn patch(context: &Context, args: &Args) -> Result<ExitCode> {
                 None => context.vendor_dir(&vendored.pin).join("patched"),
             };
             let root = context.vendor_src(&vendored.pin);
-            (source::examine(&root, &vendored.pin, &points, false)?, Some(vendored.sha256), target)
+            let source = source::examine(&root, &vendored.pin, &points, false)?;
+            (source, Some(vendored.sha256), vendored.origin, target)
         }
         Some(from) => {
             let source = examine(from, &points, args.force)?;
             // A dry run writes nowhere.
             let target = std::path::absolute(args.out.as_deref().unwrap_or(Path::new(".")))?;
             check_apart(args, &source, &target)?;
-            (source, None, target)
+            let origin = origin_of(context, &source.root);
+            (source, None, origin, target)
         }
     };
     let (plan, applied) = plan(&source, &points, added_files(context)?)?;
@@ -201,7 +250,7 @@ fn patch(context: &Context, args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let job = job(&source, sha256, target)?;
-    let stamp = Stamp::new(&job.name, Some(&job.source_sha256), &points, &plan, &report);
+    let stamp = Stamp::new(&job.name, Some(&job.source_sha256), &points, &plan, &report).of_origin(&origin);
     if args.check {
         let difference = stamp.difference(&job.target)?.map(str::to_owned);
         return checked(context, args, &job.target, &report, difference);

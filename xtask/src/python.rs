@@ -118,13 +118,20 @@ impl Python {
         Ok(inside)
     }
 
+    /// A command that starts pip and waits for its arguments.
+    pub fn pip_command(&self) -> Command {
+        let mut command = self.command();
+        command.args(["-m", "pip", "--disable-pip-version-check", "--no-input"]);
+        command
+    }
+
     /// `pip ARGS`, quietly; what pip prints becomes part of the error.
     ///
     /// # Errors
     /// pip fails.
     pub fn pip<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, temp: Option<&Path>) -> Result<()> {
-        let mut command = self.command();
-        command.args(["-m", "pip", "--disable-pip-version-check", "--no-input"]).args(args);
+        let mut command = self.pip_command();
+        command.args(args);
         if let Some(temp) = temp {
             command.envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, temp)));
         }

@@ -1,122 +1,155 @@
-//! How a tree of each source kind is brought onto this machine: one function a kind. Each returns a folder
-//! to copy from; none of them writes into the checkout.
+//! How a tree of each source kind is brought onto this machine: one file a kind. Each gives a folder to copy from, and
+//! what is known of where its content comes from; none of them writes into the checkout.
 
-use std::{
-    env,
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
 
-use crate::{
-    context::Context,
-    progress::Unit,
-    python::{checked, last_lines},
-    upstream::Source,
-};
+use crate::{context::Context, upstream::Source};
 
-/// Brings the tree of `source` onto this machine and returns its folder, which may lie in `scratch`.
+mod archive;
+pub mod crates;
+mod git;
+mod origin;
+mod pypi;
+mod work_tree;
+
+pub use self::{crates::cargo_program, origin::Origin, work_tree::origin_of};
+
+/// A tree, ready to be copied.
+pub struct Obtained {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What is known of its version.
+    pub origin: Origin,
+    /// The files that belong to it, relative to `dir`, where git was asked; all of the folder's else.
+    pub files: Option<Vec<PathBuf>>,
+}
+
+/// What a source gave, before the tree in it is looked for.
+pub struct Fetched {
+    /// Where it is.
+    pub dir: PathBuf,
+    origin: Origin,
+}
+
+/// Brings the tree of `source` onto this machine; its folder may lie in `scratch`, which is empty.
 ///
 /// # Errors
-/// The source cannot be reached, or what it gave is not a llama.cpp tree.
-pub fn obtain(context: &Context, source: &Source, scratch: &Path) -> Result<PathBuf> {
-    let dir = match source {
-        Source::Crate { name, version, subdir } => from_crate(context, name, version, scratch)?.join(subdir),
-        Source::Path { dir } => context.root.join(dir),
+/// The source cannot be reached, or what it gave does not hold one llama.cpp tree.
+pub fn obtain(context: &Context, source: &Source, scratch: &Path) -> Result<Obtained> {
+    let fetched = match source {
+        Source::Path { dir } => return work_tree::open(context, &context.root.join(dir)),
+        other => fetched(context, other, scratch)?,
     };
-    check_is_llama_cpp(&dir)?;
-    Ok(dir)
+    let dir = match source.subdir() {
+        Some(subdir) => {
+            let dir = fetched.dir.join(subdir);
+            check_is_llama_cpp(&dir)?;
+            dir
+        }
+        None => the_tree_in(&fetched.dir).with_context(|| format!("{source} cannot be vendored"))?,
+    };
+    let origin = fetched.origin.or(Origin::of_package(&fetched.dir, &dir)).or(Origin::of_tree(&dir));
+    Ok(Obtained { dir, origin, files: None })
 }
 
-/// A published crate, through the user's own cargo: mirrors, vendored registries, proxies, credentials and
-/// `CARGO_NET_OFFLINE` are honoured because cargo itself runs, in the checkout's configuration.
-fn from_crate(context: &Context, name: &str, version: &str, scratch: &Path) -> Result<PathBuf> {
-    let manifest = scratch.join("Cargo.toml");
-    fs::create_dir_all(scratch.join("src"))?;
-    fs::write(scratch.join("src/lib.rs"), "")?;
-    fs::write(
-        &manifest,
-        format!(
-            "[package]\nname = \"fetch-llama-cpp\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n\
-             [dependencies]\n\"{name}\" = \"={version}\"\n\n[workspace]\n"
-        ),
-    )?;
-    let phase = context.ui.phase(format!("download {name} {version}"), Unit::Unknown);
-    // One platform only: the dependencies come along, and those of other systems are not needed.
-    let output = cargo(context)
-        .args(["fetch", "--target", &host(context)?, "--manifest-path"])
-        .arg(&manifest)
-        .output()
-        .context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!(
-            "cargo could not fetch the crate {name} {version}\n{}\nhelp: check the network or your cargo configuration \
-             (mirror, proxy, CARGO_NET_OFFLINE); or give a folder with that tree: cargo xtask vendor --from DIR",
-            last_lines(&String::from_utf8_lossy(&output.stderr), 15)
-        );
+/// Brings what `source` gives, of whatever it is, onto this machine; its folder may lie in `scratch`, which is empty.
+///
+/// # Errors
+/// The source cannot be reached, or is not the one that was named.
+pub fn fetch(context: &Context, source: &Source, scratch: &Path) -> Result<PathBuf> {
+    let dir = fetched(context, source, scratch)?.dir;
+    Ok(source.subdir().map_or(dir.clone(), |subdir| dir.join(subdir)))
+}
+
+fn fetched(context: &Context, source: &Source, scratch: &Path) -> Result<Fetched> {
+    match source {
+        Source::Path { dir } => Ok(Fetched { dir: context.root.join(dir), origin: Origin::default() }),
+        Source::Crate { name, version, .. } => crates::fetch(context, name, version, scratch),
+        Source::Pypi { name, version, .. } => pypi::fetch(context, name, version, scratch),
+        Source::Git { url, rev, .. } => git::fetch(context, url, rev, scratch),
+        Source::Archive { url: Some(url), sha256, .. } => {
+            archive::download(context, url, sha256.as_deref(), &source.to_string(), scratch)
+        }
+        Source::Archive { file, sha256, .. } => {
+            let file = context.root.join(file.as_deref().unwrap_or(Path::new("")));
+            archive::open(context, &file, sha256.as_deref(), scratch)
+        }
     }
-    let metadata = checked(
-        cargo(context)
-            .args([
-                "metadata",
-                "--format-version=1",
-                "--offline",
-                "--filter-platform",
-                &host(context)?,
-                "--manifest-path",
-            ])
-            .arg(&manifest),
-    )?;
-    phase.finish("");
-    let metadata: Metadata = serde_json::from_str(&metadata).context("cargo metadata printed something unexpected")?;
-    let package = metadata.packages.into_iter().find(|package| package.name == name && package.version == version);
-    let package = package.with_context(|| format!("cargo fetched {name} {version} but does not list it"))?;
-    Ok(package.manifest_path.parent().map(Path::to_path_buf).unwrap_or_default())
 }
 
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
+/// How deep in what a source gave its tree may lie.
+const DEPTH: usize = 4;
 
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    version: String,
-    manifest_path: PathBuf,
-}
-
-fn cargo(context: &Context) -> Command {
-    let mut command = Command::new(cargo_program());
-    command.current_dir(&context.root).stdin(Stdio::null());
-    command
-}
-
-/// The cargo that runs this program, else the one on the PATH.
-pub fn cargo_program() -> OsString {
-    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
-fn host(context: &Context) -> Result<String> {
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let text = checked(Command::new(rustc).current_dir(&context.root).arg("-vV"))?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
-    Ok(host.to_owned())
+/// The one folder, `root` itself or one in it, that is a llama.cpp tree.
+fn the_tree_in(root: &Path) -> Result<PathBuf> {
+    let mut trees = Vec::new();
+    let mut folders = walkdir::WalkDir::new(root).max_depth(DEPTH).sort_by_file_name().into_iter();
+    while let Some(entry) = folders.next() {
+        let entry = entry.with_context(|| format!("cannot read {}", root.display()))?;
+        if entry.file_type().is_dir() && missing(entry.path()).is_none() {
+            folders.skip_current_dir();
+            trees.push(entry.into_path());
+        }
+    }
+    let shown = |tree: &PathBuf| tree.strip_prefix(root).unwrap_or(tree).display().to_string();
+    match trees.as_slice() {
+        [tree] => Ok(tree.clone()),
+        [] if missing(root) == Some("llama.h") => bail!("it is not a llama.cpp tree: it has no llama.h"),
+        [] => bail!("there is no llama.cpp tree in it: no folder has both a CMakeLists.txt and a llama.h"),
+        several => bail!(
+            "there is more than one llama.cpp tree in it: {}\nhelp: say which, with `subdir` in upstream.toml or --subdir",
+            several.iter().map(shown).collect::<Vec<_>>().join(", ")
+        ),
+    }
 }
 
 fn check_is_llama_cpp(dir: &Path) -> Result<()> {
     if !dir.is_dir() {
         bail!("there is no folder {}", dir.display());
     }
-    for (what, names) in [("CMakeLists.txt", &["CMakeLists.txt"] as &[_]), ("llama.h", &["include/llama.h", "llama.h"])]
-    {
-        if !names.iter().any(|name| dir.join(name).is_file()) {
-            bail!("{} is not a llama.cpp tree: it has no {what}", dir.display());
-        }
+    match missing(dir) {
+        Some(what) => bail!("{} is not a llama.cpp tree: it has no {what}", dir.display()),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// What a folder lacks to be a llama.cpp tree.
+fn missing(dir: &Path) -> Option<&'static str> {
+    let marks = [("CMakeLists.txt", &["CMakeLists.txt"] as &[_]), ("llama.h", &["include/llama.h", "llama.h"])];
+    marks.into_iter().find(|(_, names)| !names.iter().any(|name| dir.join(name).is_file())).map(|(what, _)| what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn tree(dir: &Path) {
+        fs::create_dir_all(dir.join("include")).unwrap();
+        fs::write(dir.join("CMakeLists.txt"), "").unwrap();
+        fs::write(dir.join("include/llama.h"), "").unwrap();
+    }
+
+    #[test]
+    fn the_tree_is_found_where_there_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = the_tree_in(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("there is no llama.cpp tree in it"), "{error}");
+        // A Python package around it has a CMakeLists.txt too.
+        fs::write(dir.path().join("CMakeLists.txt"), "").unwrap();
+        let inner = dir.path().join("package-1.0/vendor/llama.cpp");
+        tree(&inner);
+        assert_eq!(the_tree_in(dir.path()).unwrap(), inner);
+        // What lies in a tree belongs to it.
+        tree(&inner.join("examples/copy"));
+        assert_eq!(the_tree_in(dir.path()).unwrap(), inner);
+        tree(&dir.path().join("package-1.0/other"));
+        let error = the_tree_in(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("other") && error.contains("llama.cpp") && error.contains("--subdir"), "{error}");
+        tree(dir.path());
+        assert_eq!(the_tree_in(dir.path()).unwrap(), dir.path());
+    }
 }

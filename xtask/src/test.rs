@@ -1,10 +1,16 @@
 //! `cargo xtask test`: everything from an empty cache to the end-to-end tests, phase by phase, with the time
 //! that each took, and with the tests that were skipped and why.
 
+mod dropin;
+mod installed;
 mod log;
+mod package;
+pub mod programs;
+mod suites;
 
 use std::{
     ffi::OsString,
+    fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
@@ -17,8 +23,12 @@ use llama_build::Telemetry;
 
 use self::log::TestLog;
 use crate::{
+    backends,
+    bench::instructions,
     build::{self, Built, Request},
+    codegen,
     context::Context,
+    drift,
     model::{self, Name},
     patch,
     program::build_demo,
@@ -30,7 +40,7 @@ use crate::{
 /// Command line of the verb.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run only this phase and those that it needs; may be repeated [default: all but lint]
+    /// Run only this phase and those that it needs; may be repeated [default: all but conformance, cuda, lint, metal, mutation, perplexity, suites]
     #[arg(long, value_enum, value_name = "NAME")]
     only: Vec<Phase>,
 }
@@ -54,8 +64,36 @@ enum Phase {
     Unit,
     /// Build the demo program, with and without telemetry
     Demo,
+    /// Build llama.cpp and the demo program once more, with every backend that can run here
+    Backends,
+    /// Compile the backend for NVIDIA GPUs, for one virtual architecture, and link the demo program with it; on Linux
+    Cuda,
+    /// Compile the C and C++ of the backend for Apple GPUs, with zig; on Linux
+    Metal,
+    /// Build programs by CMake alone, with each telemetry backend, and the demo program upon opentelemetry-cpp
+    Programs,
+    /// Install the build, static and shared, for the example projects
+    Install,
+    /// Build a program on llama-cpp-2 with the drop-in
+    Dropin,
+    /// Package the crate, publish it but for the upload, and build a program on its archive, offline
+    Package,
+    /// The test suites of llama-cpp-2 and llama-cpp-4, as published, on the drop-ins; takes ten minutes
+    Suites,
     /// End-to-end tests against real models and receivers
     E2e,
+    /// Only the comparison of the two telemetry backends, and what opentelemetry-cpp gets wrong
+    Conformance,
+    /// Build llama-perplexity of a whole tree, patched and as it came, and compare what it says; takes a quarter of an hour
+    Perplexity,
+    /// What they have seen exported against the registry
+    Registry,
+    /// Change real files in 100,000 ways, and see that no line goes in the wrong place; takes half an hour
+    Mutation,
+    /// Patch one tree of each kind that was published, and send it through the compiler's front end
+    Syntax,
+    /// Instructions of the hot path against those recorded, where valgrind is installed
+    Instructions,
 }
 
 impl Phase {
@@ -63,21 +101,59 @@ impl Phase {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
+    /// Whether it judges and nothing else needs it, so that the others run also when it fails.
+    fn is_a_check(self) -> bool {
+        matches!(
+            self,
+            Self::Lint
+                | Self::Unit
+                | Self::Cuda
+                | Self::Metal
+                | Self::Suites
+                | Self::E2e
+                | Self::Conformance
+                | Self::Perplexity
+                | Self::Mutation
+                | Self::Registry
+                | Self::Syntax
+                | Self::Instructions
+        )
+    }
+
     fn needs(self) -> &'static [Self] {
         match self {
-            Self::Tools | Self::Vendor | Self::Model | Self::Unit => &[],
-            Self::Patch => &[Self::Vendor],
+            Self::Tools | Self::Vendor | Self::Model | Self::Unit | Self::Syntax | Self::Instructions => &[],
+            Self::Patch | Self::Mutation => &[Self::Vendor],
             Self::Build => &[Self::Tools, Self::Patch],
-            Self::Lint | Self::Demo => &[Self::Build],
-            Self::E2e => &[Self::Demo, Self::Model],
+            Self::Lint | Self::Demo | Self::Install => &[Self::Build],
+            Self::Backends | Self::Cuda | Self::Metal | Self::Programs | Self::Package => &[Self::Tools, Self::Patch],
+            Self::Dropin | Self::Suites => &[Self::Tools],
+            Self::E2e => &[Self::Demo, Self::Model, Self::Programs, Self::Install, Self::Dropin, Self::Package],
+            Self::Conformance => &[Self::Demo, Self::Model, Self::Programs],
+            Self::Perplexity => &[Self::Tools, Self::Demo, Self::Model],
+            Self::Registry => &[Self::E2e],
         }
     }
 
-    /// The phases to run for `only`, in order; all but lint if it is empty.
+    /// Whether it runs only where it is asked for: long, not a test, or part of another phase.
+    fn is_extra(self) -> bool {
+        matches!(
+            self,
+            Self::Cuda
+                | Self::Metal
+                | Self::Lint
+                | Self::Suites
+                | Self::Mutation
+                | Self::Conformance
+                | Self::Perplexity
+        )
+    }
+
+    /// The phases to run for `only`, in order; all but the extra ones if it is empty.
     fn chosen(only: &[Self]) -> Vec<Self> {
         let mut pending = only.to_vec();
         if pending.is_empty() {
-            pending.extend(Self::value_variants().iter().filter(|&&phase| phase != Self::Lint));
+            pending.extend(Self::value_variants().iter().filter(|phase| !phase.is_extra()));
         }
         let mut chosen = Vec::new();
         while let Some(phase) = pending.pop() {
@@ -118,9 +194,9 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         match outcome {
             Ok(()) => {}
             // Other tests still say something; a phase that prepares is needed by those after it.
-            Err(error) if matches!(phase, Phase::Lint | Phase::Unit | Phase::E2e) => {
+            Err(error) if phase.is_a_check() => {
                 crate::progress::print_error(&error);
-                failed.push(phase.name());
+                failed.push(format!("{}: {error:#}", phase.name()));
             }
             Err(error) => {
                 print_times(&times);
@@ -133,7 +209,10 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    println!("FAILED: {}", failed.join(", "));
+    // last, and with the reason: of a long log often only the end is kept
+    for failed in failed {
+        println!("FAILED: {failed}");
+    }
     Ok(ExitCode::FAILURE)
 }
 
@@ -166,9 +245,85 @@ fn run_phase(context: &Context, phase: Phase, made: &mut Made, log: &mut TestLog
         Phase::Lint => lint(context, made)?,
         Phase::Unit => test(context, made, log, &[])?,
         Phase::Demo => demo(context, made)?,
-        Phase::E2e => test(context, made, log, &end_to_end(context)?)?,
+        Phase::Backends => {
+            let tools = made.tools.as_ref().context("no tools")?;
+            let wanted = "vulkan,blas,rpc".parse()?;
+            made.env.extend(backends::build_for_tests(context, tools, &wanted)?);
+        }
+        Phase::Cuda | Phase::Metal if !cfg!(target_os = "linux") => {
+            log.skip(format!("{}: tried from Linux only; the workflow has jobs for it", phase.name()));
+        }
+        Phase::Cuda => backends::link_cuda(context, made.tools.as_ref().context("no tools")?)?,
+        Phase::Metal => backends::compile_metal(context)?,
+        Phase::Programs => {
+            let tools = made.tools.as_ref().context("no tools")?;
+            let programs = programs::build(context, tools)?;
+            if programs.no_otelcpp.is_none() {
+                let request = Request { defines: programs::source_folder(), ..Request::cpu(Some(Telemetry::Cpp)) };
+                let built = build::ensure(context, tools, &request)?;
+                let demo = build_demo(context, tools, &built, Some(Telemetry::Cpp))?;
+                made.env.push(("LLAMA_OTEL_DEMO_OTELCPP", demo.into()));
+                made.env.push(("LLAMA_OTEL_PROGRAMS_SHARED", programs.shared.into()));
+            }
+            made.env.push(("LLAMA_OTEL_PROGRAMS", programs.dir.into()));
+            made.env.extend(programs.no_otelcpp.map(|why| ("LLAMA_OTEL_NO_OTELCPP", why.into())));
+        }
+        Phase::Install => {
+            let tools = made.tools.as_ref().context("no tools")?;
+            let patched = made.patched.as_ref().context("llama.cpp was not built")?;
+            made.env.extend(installed::prepare(context, tools, patched)?);
+        }
+        Phase::Dropin => {
+            let tools = made.tools.as_ref().context("no tools")?;
+            made.env.push(("LLAMA_OTEL_DROPIN", dropin::build(context, tools)?.into()));
+        }
+        Phase::Package => {
+            let tools = made.tools.as_ref().context("no tools")?;
+            made.env.extend(package::build(context, tools)?);
+        }
+        Phase::Suites => suites::run(context, made.tools.as_ref().context("no tools")?, log)?,
+        Phase::E2e => {
+            let folder = record_folder(context);
+            if folder.exists() {
+                fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", context.shown(&folder)))?;
+            }
+            made.env.push((RECORD, folder.into()));
+            test(context, made, log, &end_to_end(context)?)?;
+        }
+        Phase::Conformance => {
+            let mut targets = vec!["--workspace", "--bin", "llama-otel-demo"];
+            targets.extend(["conformance", "otelcpp", "otelcpp_isolation"].iter().flat_map(|name| ["--test", name]));
+            let targets: Vec<_> = targets.into_iter().map(str::to_owned).collect();
+            test(context, made, log, &targets)?;
+        }
+        Phase::Perplexity => {
+            let tools = made.tools.as_ref().context("no tools")?;
+            let (patched, pristine) = programs::perplexity(context, tools)?;
+            made.env.push(("LLAMA_OTEL_PERPLEXITY", patched.into()));
+            made.env.push(("LLAMA_OTEL_PERPLEXITY_PRISTINE", pristine.into()));
+            let targets = ["--workspace", "--bin", "llama-otel-demo", "--test", "perplexity"];
+            test(context, made, log, &targets.map(str::to_owned))?;
+        }
+        Phase::Registry => codegen::check_exports(&context.root, &record_folder(context))?,
+        Phase::Mutation => mutation(context, made)?,
+        Phase::Syntax => match drift::syntax(context)? {
+            0 => {}
+            failed => bail!("{failed} patched files do not compile (see above)"),
+        },
+        Phase::Instructions => {
+            if let Some(why) = instructions::checked_or_skipped(context)? {
+                log.skip(format!("instructions: {why}"));
+            }
+        }
     }
     Ok(())
+}
+
+/// Where the receivers of the tests leave what they accepted, and the variable that tells them.
+const RECORD: &str = "OTLP_RECEIVER_RECORD";
+
+fn record_folder(context: &Context) -> PathBuf {
+    context.target_dir().join("llama-otel/exports")
 }
 
 /// What the unit phase leaves out, by target and not by package: the features are then those of the whole workspace,
@@ -191,18 +346,63 @@ fn demo(context: &Context, made: &mut Made) -> Result<()> {
     let (Some(tools), Some(patched), Some(pristine)) = (&made.tools, &made.patched, &made.pristine) else {
         bail!("llama.cpp was not built");
     };
-    let with = build_demo(context, tools, patched, true)?;
-    let without = build_demo(context, tools, pristine, false)?;
+    let with = build_demo(context, tools, patched, Some(Telemetry::Rust))?;
+    let without = build_demo(context, tools, pristine, None)?;
     made.env.push(("LLAMA_OTEL_DEMO", with.into()));
     made.env.push(("LLAMA_OTEL_DEMO_PRISTINE", without.into()));
+    // for the programs that the tests themselves bring
+    made.env.push(("LLAMA_OTEL_PREBUILT", patched.dir.clone().into()));
+    made.env.push(("LLAMA_OTEL_PREBUILT_PRISTINE", pristine.dir.clone().into()));
+    Ok(())
+}
+
+/// The placement test at full length, on one tree of each era where the sweep has brought them here.
+fn mutation(context: &Context, made: &Made) -> Result<()> {
+    const TEST: [&str; 9] = [
+        "test",
+        "--release",
+        "--package",
+        "patcher",
+        "--test",
+        "mutation",
+        "--",
+        "--nocapture",
+        "no_line_goes_in_the_wrong_place",
+    ];
+    let mut command = cargo(context, made, &TEST);
+    if std::env::var_os("MUTATION_CASES").is_none() {
+        // one in six has no place in its file and is not counted
+        command.env("MUTATION_CASES", "125000");
+    }
+    let places = context.cache.join("sweep/places.json");
+    if places.is_file() {
+        command.env("PLACES", places);
+    }
+    let status = command.status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("a line went in the wrong place (see above)");
+    }
     Ok(())
 }
 
 fn lint(context: &Context, made: &Made) -> Result<()> {
     let patched = made.patched.as_ref().context("llama.cpp was not built")?;
-    let steps: [&[&str]; 2] = [
+    let steps: [&[&str]; 4] = [
         &["fmt", "--all", "--check"],
         &["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"],
+        // what only `cargo xtask bench` compiles
+        &["clippy", "-p", "llama-otel-bench", "--features", "sink,hot,faulty", "--quiet", "--", "--deny", "warnings"],
+        &[
+            "clippy",
+            "-p",
+            "llama-otel-bench",
+            "--features",
+            "decode,telemetry-rust",
+            "--quiet",
+            "--",
+            "--deny",
+            "warnings",
+        ],
     ];
     for args in steps {
         let mut command = cargo(context, made, args);
@@ -258,10 +458,34 @@ mod tests {
 
     #[test]
     fn a_phase_brings_what_it_needs_in_order() {
-        use Phase::{Build, Demo, E2e, Lint, Model, Patch, Tools, Unit, Vendor};
+        use Phase::{
+            Backends, Build, Conformance, Demo, Dropin, E2e, Install, Instructions, Lint, Model, Package, Patch,
+            Programs, Registry, Syntax, Tools, Unit, Vendor,
+        };
         assert_eq!(Phase::chosen(&[Unit]), [Unit]);
-        assert_eq!(Phase::chosen(&[E2e]), [Tools, Vendor, Patch, Build, Model, Demo, E2e]);
+        let before = [Tools, Vendor, Patch, Build, Model, Demo, Programs, Install, Dropin, Package, E2e];
+        assert_eq!(Phase::chosen(&[E2e]), before);
+        let before = [Tools, Vendor, Patch, Build, Model, Demo, Programs, Conformance];
+        assert_eq!(Phase::chosen(&[Conformance]), before);
         assert_eq!(Phase::chosen(&[Unit, Lint]), [Tools, Vendor, Patch, Build, Lint, Unit]);
-        assert_eq!(Phase::chosen(&[]), [Tools, Vendor, Patch, Build, Model, Unit, Demo, E2e]);
+        let all = [
+            Tools,
+            Vendor,
+            Patch,
+            Build,
+            Model,
+            Unit,
+            Demo,
+            Backends,
+            Programs,
+            Install,
+            Dropin,
+            Package,
+            E2e,
+            Registry,
+            Syntax,
+            Instructions,
+        ];
+        assert_eq!(Phase::chosen(&[]), all);
     }
 }

@@ -2,6 +2,8 @@
 //! into a virtual environment in the cache. No root, nothing outside the cache.
 
 mod libclang;
+pub mod otelcpp;
+pub mod toolkit;
 mod wheels;
 
 use std::{
@@ -118,6 +120,13 @@ pub fn ensure(context: &Context) -> Result<Tools> {
     });
     let mut next = || tools.next().context("a tool is not listed")?;
     Ok(Tools { cmake: next()?, ninja: next()?, libclang: next()? })
+}
+
+/// All tools as they are here, on the machine or in the cache; `None` if one is missing.
+pub fn find_all(context: &Context) -> Option<Tools> {
+    let mut tools = Kind::ALL.into_iter().map(|kind| find(kind).or_else(|| find_provisioned(context, kind)));
+    let mut next = || tools.next().flatten();
+    Some(Tools { cmake: next()?, ninja: next()?, libclang: next()? })
 }
 
 /// The tool as an earlier run installed it into the cache, for the same set of missing tools.

@@ -1,11 +1,15 @@
 //! `upstream.toml`: which llama.cpp trees may be vendored, where each comes from and what it must be.
 
-use std::{collections::BTreeMap, fmt, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::context::Context;
+
+mod source;
+
+pub use self::source::{Source, check_sha256};
 
 /// Name of the file, in the root of the checkout.
 pub const FILE: &str = "upstream.toml";
@@ -19,6 +23,9 @@ pub struct Upstream {
     /// Pins by name.
     #[serde(rename = "pin")]
     pub pins: BTreeMap<String, Pin>,
+    /// Libraries that may be compiled along, by name.
+    #[serde(default, rename = "library")]
+    pub libraries: BTreeMap<String, Pin>,
     /// The trees of the drift sweep, which reads them itself.
     #[serde(default, rename = "sweep")]
     _sweep: IgnoredAny,
@@ -32,41 +39,6 @@ pub struct Pin {
     pub source: Source,
     /// What it must be: the tree's digest, in hexadecimal.
     pub sha256: Option<String>,
-}
-
-/// Where a tree comes from. Each kind is obtained by one function in [`crate::sources`].
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Source {
-    /// A folder inside a published crate.
-    Crate {
-        name: String,
-        version: String,
-        /// The llama.cpp tree inside the crate; empty if the crate itself is one.
-        #[serde(default)]
-        subdir: String,
-    },
-    /// A folder on this machine.
-    Path {
-        /// Relative to the checkout.
-        dir: PathBuf,
-    },
-}
-
-impl Source {
-    /// Whether a tree may be taken without a digest to check it against.
-    pub fn needs_digest(&self) -> bool {
-        !matches!(self, Self::Path { .. })
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Crate { name, version, .. } => write!(f, "crate {name} {version}"),
-            Self::Path { dir } => write!(f, "folder {}", dir.display()),
-        }
-    }
 }
 
 impl Upstream {
@@ -84,11 +56,12 @@ impl Upstream {
         let upstream: Self = toml::from_str(text)?;
         for (name, pin) in &upstream.pins {
             check_name(name)?;
-            if let Some(sha256) = &pin.sha256
-                && (sha256.len() != 64 || !sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
-            {
-                bail!("pin `{name}`: sha256 must be 64 lower-case hexadecimal digits");
-            }
+            let checked = pin.source.check().and_then(|()| pin.sha256.as_deref().map_or(Ok(()), check_sha256));
+            checked.with_context(|| format!("pin `{name}`"))?;
+        }
+        for (name, pin) in &upstream.libraries {
+            let checked = pin.source.check().and_then(|()| pin.sha256.as_deref().map_or(Ok(()), check_sha256));
+            checked.with_context(|| format!("library `{name}`"))?;
         }
         upstream.pin(&upstream.default)?;
         Ok(upstream)
@@ -101,7 +74,7 @@ impl Upstream {
     pub fn pin(&self, name: &str) -> Result<&Pin> {
         self.pins.get(name).with_context(|| {
             let known = self.pins.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            format!("{FILE} has no pin `{name}`\nhelp: it has: {known}; a folder of yours is taken with --from DIR")
+            format!("{FILE} has no pin `{name}`\nhelp: it has: {known}; a tree of yours is taken with --from DIR, --git or --archive")
         })
     }
 }
@@ -129,16 +102,6 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_read() {
-        let upstream = pin(r#"{ kind = "crate", name = "n", version = "1.2.3", subdir = "s" }"#, DIGEST).unwrap();
-        let source = &upstream.pin("a").unwrap().source;
-        assert_eq!(source.to_string(), "crate n 1.2.3");
-        assert!(source.needs_digest());
-        let upstream = pin(r#"{ kind = "path", dir = "../fork" }"#, DIGEST).unwrap();
-        assert_eq!(upstream.pin("a").unwrap().source, Source::Path { dir: "../fork".into() });
-    }
-
-    #[test]
     fn the_sweep_is_left_to_its_reader_and_other_sections_are_refused() {
         let pin = "default = \"a\"\n[pin.a]\nsource = { kind = \"path\", dir = \"x\" }\n";
         assert!(Upstream::parse(&format!("{pin}[sweep]\ncompiled = []\n")).is_ok());
@@ -148,7 +111,15 @@ mod tests {
     #[test]
     fn an_unknown_kind_names_the_known_ones() {
         let error = format!("{:#}", pin(r#"{ kind = "cvs", dir = "x" }"#, DIGEST).unwrap_err());
-        assert!(error.contains("`cvs`") && error.contains("`crate`") && error.contains("`path`"), "{error}");
+        for kind in ["`cvs`", "`crate`", "`pypi`", "`git`", "`archive`", "`path`"] {
+            assert!(error.contains(kind), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_wrong_names_its_pin() {
+        let error = format!("{:#}", pin(r#"{ kind = "archive" }"#, DIGEST).unwrap_err());
+        assert!(error.contains("pin `a`: an archive needs a `url` or a `file`"), "{error}");
     }
 
     #[test]

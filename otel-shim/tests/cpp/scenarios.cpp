@@ -104,22 +104,69 @@ static void threads() {
     }
 }
 
+// buffers by address; a request for one may be fulfilled by one of another type, or not at all
 static void memory() {
-    int model   = 0;
-    int context = 0;
-    llama_otel_memory_held(&model,   "CPU", "model", 1000);
-    llama_otel_memory_held(&context, "CPU", "kv",    200);
-    llama_otel_memory_held(&context, "CPU", "kv",    300); // grew
-    llama_otel_memory_released(&context);
-    llama_otel_memory_released(&context);
+    static const char buffers[4] = {};
+    {
+        LLAMA_OTEL_MEMORY_KIND("model");
+        llama_otel_buffer_allocated(&buffers[0], "CPU", 1000);
+        const llama_otel_allocation outer("CPU_REPACK", 500);
+        const llama_otel_allocation inner("CPU", 500);
+        llama_otel_buffer_allocated(&buffers[1], "CPU", 500);
+    }
+    {
+        LLAMA_OTEL_MEMORY_KIND("kv");
+        llama_otel_buffer_allocated(&buffers[2], "CPU", 200);
+        LLAMA_OTEL_MEMORY_KIND(""); // made of others
+        llama_otel_buffer_allocated(&buffers[3], "CPU", 200);
+    }
+    llama_otel_buffer_freed(&buffers[2]);
+    llama_otel_buffer_freed(&buffers[2]);
+    llama_otel_buffer_allocated(&buffers[2], "CPU", 300);
+    llama_otel_buffer_freed(&buffers[3]);
+    LLAMA_OTEL_SPAN("llama_init_from_model");
+    const llama_otel_allocation failed("CPU", 7000);
+}
+
+enum { GGML_LOG_LEVEL_WARN = 3, GGML_LOG_LEVEL_ERROR = 4 };
+
+static void logs() {
+    LLAMA_OTEL_LOG(GGML_LOG_LEVEL_ERROR, "before any span\n");
+    LLAMA_OTEL_SPAN("llama_model_load");
+    LLAMA_OTEL_LOG(GGML_LOG_LEVEL_WARN, "no error");
+    for (const char * text : {
+             "init: invalid token[3] = 4711\n",
+             "3 tokens of 16, token id 99, reason: no token = 5 (line 7)",
+             "failed to open '/home/some body/secret models/a.gguf': No such file",
+             "failed to open /home/some body/secret models/b.gguf: No such file",
+             "failed to open C:\\Users\\me\\c.gguf: No such file",
+             "cannot read ../up/d.bin",
+             "cannot read \"~/e.bin\" and models/sub/f.bin",
+             "a/b; 5 tok/s",
+             "",
+         }) {
+        LLAMA_OTEL_LOG(GGML_LOG_LEVEL_ERROR, text);
+    }
+    {
+        LLAMA_OTEL_SPAN_AT(OP, "llama_ubatch");
+        llama_otel_event("llama.device", "llama.device.name", "CPU");
+    }
 }
 
 static void slow() {
     int context = 0;
-    llama_otel_new_context_id(&context);
+    llama_otel_new_context(&context, nullptr, "tiny", 512);
+    llama_otel_batch_view batch = {};
+    batch.n_tokens  = 8;
+    batch.n_outputs = 1;
+    {
+        LLAMA_OTEL_SPAN("llama_decode");
+        llama_otel_batch(&context, batch);
+    }
+    batch.n_tokens = 1;
     for (int i = 0; i < 40; i++) {
         LLAMA_OTEL_SPAN("llama_decode");
-        LLAMA_OTEL_BATCH(&context, 1, 1);
+        llama_otel_batch(&context, batch);
         std::this_thread::sleep_for(std::chrono::milliseconds(i == 30 ? 200 : 2));
     }
 }
@@ -136,6 +183,7 @@ extern "C" bool llama_otel_scenario(const char * name) {
     else if (scenario == "burst")        { burst(200000); }
     else if (scenario == "threads")      { threads(); }
     else if (scenario == "memory")       { memory(); }
+    else if (scenario == "logs")         { logs(); }
     else if (scenario == "slow")         { slow(); }
     else if (scenario == "nothing")      { }
     else                                 { return false; }

@@ -90,7 +90,8 @@ fn names_are_well_formed(registry: &Registry, problems: &mut Vec<Problem>) {
     };
     let attributes = registry.attributes.iter().map(|(name, a)| (name, &a.origin));
     let metrics = registry.metrics.iter().map(|(name, m)| (name, &m.origin));
-    for (name, origin) in attributes.chain(metrics) {
+    let events = registry.events.iter().map(|(name, e)| (name, &e.origin));
+    for (name, origin) in attributes.chain(metrics).chain(events) {
         if !well_formed(name) {
             problems.push(Problem::new(origin, "a name is lower_snake_case words, joined by dots, at least two"));
         }
@@ -166,7 +167,7 @@ fn units_fit_the_name(registry: &Registry, problems: &mut Vec<Problem>) {
         let last = name.rsplit('.').next().unwrap_or_default();
         let has = |word: &str| name.split('.').any(|part| part == word);
         let is_time = matches!(last, "duration" | "time") || last.starts_with("time_");
-        let is_bytes = has("memory") && matches!(last, "usage" | "limit" | "size");
+        let is_bytes = has("memory") && matches!(last, "usage" | "limit" | "size" | "peak");
         let unit = metric.unit.as_str();
 
         let complaint = if is_time != (unit == "s") {
@@ -271,7 +272,8 @@ fn texts_are_sentences(registry: &Registry, problems: &mut Vec<Problem>) {
     });
     let metrics = registry.metrics.values().map(|metric| (&metric.origin, &metric.brief));
     let spans = registry.spans.values().map(|span| (&span.origin, &span.brief));
-    for (origin, brief) in attributes.chain(metrics).chain(spans) {
+    let events = registry.events.values().map(|event| (&event.origin, &event.brief));
+    for (origin, brief) in attributes.chain(metrics).chain(spans).chain(events) {
         if brief.trim() != brief || !brief.ends_with('.') || brief.contains(['\n', '|']) {
             problems.push(Problem::new(
                 origin,

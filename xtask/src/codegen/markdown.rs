@@ -37,8 +37,8 @@ const PRIVACY: &str = "\
 What is marked *opt-in* below is exported only if its own switch asks for it.
 - Strings that come from a model file are cut to 256 bytes and cleaned of control characters.
 - The attributes of a metric are fixed. Where their values are not a closed set, the attribute \
-says what bounds them. A metric has at most 2,000 series; what goes beyond is counted in \
-`llama.otel.dropped`.
+says what bounds them. A metric has at most 2,000 series; what goes beyond is added to one \
+more, with the attribute `otel.metric.overflow`.
 ";
 
 /// The text of the page.
@@ -48,6 +48,7 @@ pub fn generate(registry: &Registry) -> String {
         DETAIL.to_owned(),
         PRIVACY.to_owned(),
         spans(registry),
+        events(registry),
         metrics(registry),
         buckets(registry),
         attributes(registry),
@@ -86,6 +87,18 @@ fn spans(registry: &Registry) -> String {
                 format!("| {} | {} | {} | {} |", link(&used.key), kind(attribute), level(&used.level), attribute.brief),
             );
         }
+    }
+    text
+}
+
+fn events(registry: &Registry) -> String {
+    let mut text = String::from(
+        "## Events\n\nOn the span that was open. `llama.log` is a record of the log as well, with the ids of the trace and the span, if logs are exported.\n\n\
+         | event | attributes | meaning |\n|---|---|---|\n",
+    );
+    for (name, event) in &registry.events {
+        let row = format!("| `{name}` | {} | {}{} |", links(&event.attributes), event.brief, planned(event.status));
+        line(&mut text, row);
     }
     text
 }

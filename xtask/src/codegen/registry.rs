@@ -59,6 +59,8 @@ pub struct Registry {
     pub attributes: BTreeMap<String, Attribute>,
     pub metrics: BTreeMap<String, Metric>,
     pub spans: BTreeMap<String, Span>,
+    /// Events of spans; those with a severity are records of the log as well.
+    pub events: BTreeMap<String, Event>,
     /// Attributes of the process as a whole.
     pub resource: Vec<Use>,
 }
@@ -77,6 +79,8 @@ pub struct Attribute {
     pub examples: Vec<String>,
     pub plan: Option<String>,
     pub bounded_by: Option<String>,
+    /// Why no test can see it exported, by anything.
+    pub unseen: Option<String>,
 }
 
 /// An attribute's use by a span, a metric or the resource.
@@ -84,6 +88,8 @@ pub struct Attribute {
 pub struct Use {
     pub key: String,
     pub level: RequirementLevel,
+    /// Why no test can see it exported here.
+    pub unseen: Option<String>,
 }
 
 #[derive(Debug)]
@@ -98,6 +104,16 @@ pub struct Metric {
     pub detail: Detail,
     pub plan: Option<String>,
     pub status: Status,
+    pub unseen: Option<String>,
+    pub attributes: Vec<Use>,
+}
+
+#[derive(Debug)]
+pub struct Event {
+    pub origin: Origin,
+    pub brief: String,
+    pub status: Status,
+    pub unseen: Option<String>,
     pub attributes: Vec<Use>,
 }
 
@@ -109,6 +125,7 @@ pub struct Span {
     pub detail: Detail,
     pub plan: Option<String>,
     pub status: Status,
+    pub unseen: Option<String>,
     pub attributes: Vec<Use>,
 }
 
@@ -122,7 +139,8 @@ impl Registry {
     pub fn uses(&self) -> impl Iterator<Item = &Use> {
         let metrics = self.metrics.values().flat_map(|m| &m.attributes);
         let spans = self.spans.values().flat_map(|s| &s.attributes);
-        metrics.chain(spans).chain(&self.resource)
+        let events = self.events.values().flat_map(|e| &e.attributes);
+        metrics.chain(spans).chain(events).chain(&self.resource)
     }
 }
 
@@ -230,7 +248,10 @@ impl Loader {
                     );
                 }
                 (None, Some(key)) => match entry.requirement_level {
-                    Some(level) => uses.push(Use { key: key.clone(), level }),
+                    Some(level) => {
+                        let unseen = entry.annotations.llama_otel.unseen.clone();
+                        uses.push(Use { key: key.clone(), level, unseen });
+                    }
                     None => self.problem(&at, format!("attribute `{name}`: no requirement_level")),
                 },
                 _ => self.problem(&at, format!("attribute `{name}`: needs one of `id` and `ref`")),
@@ -270,6 +291,7 @@ impl Loader {
                 examples: entry.examples.iter().map(show_value).collect(),
                 plan: entry.annotations.llama_otel.plan,
                 bounded_by: entry.annotations.llama_otel.bounded_by,
+                unseen: entry.annotations.llama_otel.unseen,
             };
             if self.registry.attributes.insert(key, attribute).is_some() {
                 self.problem(&at, "this attribute is defined twice");
@@ -306,6 +328,7 @@ impl Loader {
                 GroupType::Entity => self.registry.resource.extend(attributes),
                 GroupType::Metric => self.add_metric(parsed, attributes),
                 GroupType::Span => self.add_span(parsed, attributes),
+                GroupType::Event => self.add_event(parsed, attributes),
             }
         }
     }
@@ -350,6 +373,7 @@ impl Loader {
             detail: llama_otel.detail.unwrap_or(Detail::Metrics),
             plan: llama_otel.plan.clone(),
             status: llama_otel.status,
+            unseen: llama_otel.unseen.clone(),
             attributes,
         };
         if self.registry.metrics.insert(name.clone(), metric).is_some() {
@@ -379,9 +403,27 @@ impl Loader {
             detail,
             plan: own.plan.clone(),
             status: own.status,
+            unseen: own.unseen.clone(),
             attributes,
         };
         self.registry.spans.insert(name.to_owned(), span);
+    }
+
+    fn add_event(&mut self, parsed: &Parsed, attributes: Vec<Use>) {
+        let Parsed { origin: at, group, .. } = parsed;
+        let (Some(name), Some(_)) = (group.id.strip_prefix("event."), group.stability) else {
+            self.problem(at, "an event's id is `event.` and the event's name, and it needs `stability`");
+            return;
+        };
+        let own = &group.annotations.llama_otel;
+        let event = Event {
+            origin: at.clone(),
+            brief: group.brief.clone(),
+            status: own.status,
+            unseen: own.unseen.clone(),
+            attributes,
+        };
+        self.registry.events.insert(name.to_owned(), event);
     }
 }
 

@@ -43,6 +43,7 @@ pub enum GroupType {
     AttributeGroup,
     Span,
     Metric,
+    Event,
     Entity,
 }
 
@@ -217,6 +218,8 @@ pub struct LlamaOtel {
     pub bounded_by: Option<String>,
     #[serde(default)]
     pub status: Status,
+    /// Why no test of this project can see it exported: the hardware or the tree that it needs.
+    pub unseen: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]

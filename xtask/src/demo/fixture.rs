@@ -47,6 +47,7 @@ impl Simulation {
             events: vec![],
             links: vec![],
             status: Status { code: StatusCode::Ok, message: String::new() },
+            trace_state: String::new(),
             kind: SpanKind::Internal,
         });
         index
@@ -100,7 +101,6 @@ impl Simulation {
                 "llama.model.ftype": "Q8_0", "llama.model.n_params": 268_098_176, "llama.model.size": 291_000_000,
                 "llama.model.n_tokens": 262_144, "llama.model.n_layer": 18, "llama.model.n_ctx_train": 32_768,
                 "llama.model.n_tensors": 236, "llama.model.use_mmap": true, "llama.model.load.outcome": "ok",
-                "llama.memory.buffers": ["CPU|model|291000000"],
             }),
         );
         self.wait(420.0);
@@ -109,24 +109,14 @@ impl Simulation {
     fn context(&mut self) {
         let context = self.open("llama_init_from_model", None);
         self.wait(600.0);
-        self.span(
-            "llama_kv_cache_init",
-            Some(context),
-            4_100.0,
-            json!({
-                "llama.kv_cache.kind": "full", "llama.kv_cache.cells.total": 512,
-                "llama.kv_cache.n_layer": 18, "llama.kv_cache.size": 9_437_184,
-            }),
-        );
+        self.span("llama_kv_cache_init", Some(context), 4_100.0, json!({}));
         self.wait(7_300.0);
         self.close(
             context,
             json!({
                 "llama.alias": "llama_new_context_with_model", "llama.context.id": 1, "llama.context.n_ctx": 512,
                 "llama.context.n_batch": 512, "llama.context.n_ubatch": 512, "llama.context.n_seq_max": 1,
-                "llama.context.n_threads": 1, "llama.context.flash_attn": "auto", "llama.context.type_k": "f16",
-                "llama.context.type_v": "f16", "llama.kv_cache.size": 9_437_184,
-                "llama.memory.buffers": ["CPU|kv|9437184", "CPU|compute|15728640", "CPU|output|1048576"],
+                "llama.context.n_threads": 1, "llama.context.flash_attn": "enabled", "llama.kv_cache.size": 9_437_184,
             }),
         );
         self.wait(900.0);
@@ -311,8 +301,9 @@ impl Metrics {
         self.histogram("llama.sampler.duration", "s", now, &json!({}), &self.sample.clone());
         for (kind, bytes) in MEMORY {
             let attributes = json!({ "llama.device.name": "CPU", "llama.memory.kind": kind });
-            let bytes = if holds { bytes } else { 0 };
+            let (bytes, highest) = (if holds { bytes } else { 0 }, bytes);
             self.value("llama.memory.usage", "By", false, now, &attributes, Number::Int(bytes));
+            self.gauge("llama.memory.peak", "By", now, &attributes, highest as f64);
         }
         let pool = json!({ "llama.context.id": 1, "llama.kv_cache.pool": "full" });
         self.gauge("llama.kv_cache.cells.usage", "{cell}", now, &pool, used);

@@ -16,6 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use patcher::{AddedFile, Applied, PointSet, Tree};
+use sha2::{Digest, Sha256};
 
 use super::{list::Listed, trees::Place};
 use crate::{context::Context, progress::Unit, python::last_lines};
@@ -57,7 +58,7 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Runs the front end over every patched file of the trees and prints what it says. Returns the number of files
-/// that do not compile.
+/// that do not compile. A tree whose patched files passed this compiler before is not asked again.
 ///
 /// # Errors
 /// There is no C++ compiler; a tree cannot be read, patched or written.
@@ -70,15 +71,20 @@ pub fn syntax(
     threads: usize,
 ) -> Result<usize> {
     let compiler = compiler()?;
+    let version = Command::new(&compiler).arg("--version").output().context("cannot start the C++ compiler")?.stdout;
     let mut failed = 0;
     for (tree, place) in trees.iter().zip(places) {
         let Place::Folder(dir) = place else { continue };
         let applied = patched(tree, dir, points, added)?;
+        let passed = context.cache.join("syntax").join(fingerprint(tree, &applied, &version));
+        if passed.exists() {
+            context.ui.say(format_args!("front end over {tree}: passed before"));
+            continue;
+        }
         let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
         write(dir, &applied, scratch.path(), is_needed)?;
         stub_generated(scratch.path())?;
-        let sources: Vec<_> =
-            applied.files.keys().filter(|path| path.extension().is_some_and(|e| e == "cpp")).cloned().collect();
+        let sources: Vec<_> = applied.files.keys().filter(|path| is_checked(path)).cloned().collect();
         let phase = context.ui.phase(format!("front end over {tree}"), Unit::Steps);
         let errors = check_all(&compiler, scratch.path(), &sources, threads, |done| {
             phase.set(done as u64, sources.len() as u64);
@@ -88,15 +94,48 @@ pub fn syntax(
             eprintln!("error: {} of {tree} does not compile\n{text}", path.display());
         }
         failed += errors.len();
+        if errors.is_empty() {
+            put(&passed, tree.to_string().as_bytes())?;
+        }
     }
     Ok(failed)
 }
 
-/// Sources of accelerators are in folders of their own below `ggml/src`, and no point lies there.
+/// Of all that decides what the compiler says; what a registry published under a name does not change.
+fn fingerprint(tree: &Listed<'_>, applied: &Applied, compiler_version: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(tree.to_string().as_bytes());
+    part(compiler_version);
+    arguments().iter().for_each(|argument| part(argument.as_bytes()));
+    for (path, bytes) in &applied.files {
+        part(path.to_string_lossy().as_bytes());
+        part(bytes);
+    }
+    hex::encode(hash.finalize())
+}
+
+fn arguments() -> Vec<String> {
+    let mut arguments = ["-fsyntax-only", "-std=c++17", "-w", "-DLLAMA_OTEL=1"].map(str::to_owned).to_vec();
+    let defines = ["GGML_VERSION", "GGML_COMMIT", "LLAMA_VERSION", "LLAMA_COMMIT"];
+    arguments.extend(defines.map(|name| format!("-D{name}=\"0\"")));
+    arguments.extend([".", "src", "include", "ggml/include", "ggml/src", "common"].map(|dir| format!("-I{dir}")));
+    arguments
+}
+
+/// C++, but for the backend upon opentelemetry-cpp, whose headers it takes: no part of the tree includes it.
+fn is_checked(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "cpp") && !path.starts_with("common/otel/otelcpp")
+}
+
+/// Sources of accelerators are in folders of their own below `ggml/src`; points lie in that of RPC only.
 fn is_needed(path: &Path) -> bool {
     let parts = PARTS.iter().find(|part| path.starts_with(part));
     let deep = path.strip_prefix("ggml/src").is_ok_and(|rest| rest.components().count() > 1);
-    parts.is_some() && !deep
+    parts.is_some() && (!deep || path.starts_with("ggml/src/ggml-rpc"))
 }
 
 /// Headers that CMake makes from templates: any value does for a front end.
@@ -121,16 +160,7 @@ fn check_all(
     let work = || -> Result<()> {
         while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut command = Command::new(compiler);
-            command.current_dir(root).stdin(Stdio::null()).args([
-                "-fsyntax-only",
-                "-std=c++17",
-                "-w",
-                "-DLLAMA_OTEL=1",
-            ]);
-            for name in ["GGML_VERSION", "GGML_COMMIT", "LLAMA_VERSION", "LLAMA_COMMIT"] {
-                command.arg(format!("-D{name}=\"0\""));
-            }
-            command.args([".", "src", "include", "ggml/include", "ggml/src", "common"].map(|dir| format!("-I{dir}")));
+            command.current_dir(root).stdin(Stdio::null()).args(arguments());
             let output = command.arg(source).output().context("cannot start the C++ compiler")?;
             if !output.status.success() {
                 let text = last_lines(&String::from_utf8_lossy(&output.stderr), 30);
@@ -178,6 +208,7 @@ mod tests {
             ("src/llama.cpp", true),
             ("src/models/llama.cpp", true),
             ("ggml/src/ggml-backend.cpp", true),
+            ("ggml/src/ggml-rpc/transport.h", true),
             ("ggml/src/ggml-cuda/mmq.cu", false),
             ("models/vocab.gguf", false),
         ] {

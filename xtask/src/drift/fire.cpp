@@ -1,5 +1,6 @@
 // Brings about what the points observe, with the calls that every llama.cpp since November 2024 has. Arguments: a small
-// model, and a path for a file that is none. Prints the name of each span that it is handed.
+// model, a path for a file that is none, a small encoder, a path for a state, and a small recurrent model. Prints the name of
+// each span that it is handed.
 
 #include "common/otel/otel.h"
 
@@ -13,13 +14,31 @@ static void start(llama_otel_control * control) { control->detail = LLAMA_OTEL_D
 
 static void span(const llama_otel_span_record * record, size_t, const char *, size_t) { printf("span %s\n", record->name); }
 
-static void metric(const llama_otel_metric_record *, size_t, const char *, size_t) {}
+static double cells; // in use, as the runtime measured it last
+
+static void metric(const llama_otel_metric_record * record, size_t, const char *, size_t) {
+    if (record->metric == LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE) {
+        cells = record->value;
+    }
+}
+
+static void event(const llama_otel_event_record *, size_t, const char *, size_t) {}
 
 static bool done(uint32_t) { return true; }
 
-static const llama_otel_backend backend = {
-    LLAMA_OTEL_ABI_VERSION, LLAMA_OTEL_REGISTRY_FINGERPRINT, start, span, metric, done, done,
-};
+// by name: what the table has besides is not wanted here
+static const llama_otel_backend * table() {
+    static llama_otel_backend backend = {};
+    backend.abi_version          = LLAMA_OTEL_ABI_VERSION;
+    backend.registry_fingerprint = LLAMA_OTEL_REGISTRY_FINGERPRINT;
+    backend.start                = start;
+    backend.span                 = span;
+    backend.metric               = metric;
+    backend.event                = event;
+    backend.flush                = done;
+    backend.shutdown             = done;
+    return &backend;
+}
 
 #define CHECK(condition)                                        \
     do {                                                        \
@@ -51,6 +70,133 @@ static int decode(llama_context * ctx, int n, int pos) {
     return status;
 }
 
+// What is done to sequences has had three names: -1 for a bound is none.
+#if HAS_MEMORY
+#    define SEQ(what, ctx, ...) llama_memory_##what(llama_get_memory(ctx), __VA_ARGS__)
+#    define CLEAR(ctx)          llama_memory_clear(llama_get_memory(ctx), true)
+#elif HAS_KV_SELF
+#    define SEQ(what, ctx, ...) llama_kv_self_##what(ctx, __VA_ARGS__)
+#    define CLEAR(ctx)          llama_kv_self_clear(ctx)
+#else
+#    define SEQ(what, ctx, ...) llama_kv_cache_##what(ctx, __VA_ARGS__)
+#    define CLEAR(ctx)          llama_kv_cache_clear(ctx)
+#endif
+
+static void sequences(llama_context * ctx) {
+    SEQ(seq_cp,   ctx, 0, 1, -1, -1);
+    SEQ(seq_rm,   ctx, 0, 40, -1);
+    SEQ(seq_add,  ctx, 0, 20, -1, 2);
+    SEQ(seq_div,  ctx, 0, 20, -1, 2);
+    SEQ(seq_keep, ctx, 1);
+    CLEAR(ctx);
+}
+
+#if HAS_DEFRAG
+#    if HAS_KV_SELF
+#        define KV(what, ctx)   llama_kv_self_##what(ctx)
+#    else
+#        define KV(what, ctx)   llama_kv_cache_##what(ctx)
+#    endif
+// 40 tokens, of which 16 in the middle are removed; the holes are closed, and a token comes behind: cells have moved, and as
+// many are in use as were decoded and not removed
+static void defragment(llama_context * ctx) {
+    CHECK(decode(ctx, 40, 0) == 0);
+    CHECK(cells == 40);
+    SEQ(seq_rm, ctx, 0, 8, 24);
+    KV(defrag, ctx);
+    KV(update, ctx);
+    CHECK(decode(ctx, 1, 40) == 0);
+    CHECK(cells == 40 - 16 + 1);
+    CLEAR(ctx);
+}
+#endif
+
+// each call once as it should be, once with too little room or the wrong file
+static void states(llama_context * ctx, const char * file, const char * no_state, const char * no_folder) {
+    const llama_token token = 1;
+    llama_token tokens[4] = {};
+    size_t      n         = 0;
+
+    std::vector<uint8_t> whole(llama_state_get_size(ctx));
+    CHECK(llama_state_get_data(ctx, whole.data(), whole.size()) > 0);
+    CHECK(llama_state_get_data(ctx, whole.data(), 1) == 0);
+    CHECK(llama_state_get_data(ctx, whole.data(), whole.size()) > 0);
+    CHECK(llama_state_set_data(ctx, whole.data(), 1) == 0);
+    CHECK(llama_state_set_data(ctx, whole.data(), whole.size()) > 0);
+    CHECK(llama_state_save_file(ctx, file, &token, 1));
+    CHECK(llama_state_load_file(ctx, file, tokens, 4, &n));
+    CHECK(!llama_state_load_file(ctx, no_state, tokens, 4, &n));
+    CHECK(!llama_state_load_file(ctx, no_folder, tokens, 4, &n));
+    CHECK(!llama_state_save_file(ctx, no_folder, &token, 1));
+
+    std::vector<uint8_t> part(llama_state_seq_get_size(ctx, 0));
+    CHECK(llama_state_seq_get_data(ctx, part.data(), 1, 0) == 0);
+    CHECK(llama_state_seq_get_data(ctx, part.data(), part.size(), 0) > 0);
+    CHECK(llama_state_seq_set_data(ctx, part.data(), 1, 0) == 0);
+    CHECK(llama_state_seq_set_data(ctx, part.data(), part.size(), 0) > 0);
+    CHECK(llama_state_seq_save_file(ctx, file, 0, &token, 1) > 0);
+    CHECK(llama_state_seq_load_file(ctx, file, 0, tokens, 4, &n) > 0);
+    CHECK(llama_state_seq_load_file(ctx, no_state, 0, tokens, 4, &n) == 0);
+    CHECK(llama_state_seq_load_file(ctx, no_folder, 0, tokens, 4, &n) == 0);
+    CHECK(llama_state_seq_save_file(ctx, no_folder, 0, &token, 1) == 0);
+}
+
+[[maybe_unused]] static void encode(const char * path, llama_context_params cparams) {
+    llama_model * model = llama_load_model_from_file(path, llama_model_default_params());
+    CHECK(model);
+    cparams.embeddings   = true;
+    cparams.pooling_type = LLAMA_POOLING_TYPE_NONE; // one of early 2025 has room for no other
+    llama_context * ctx = llama_new_context_with_model(model, cparams);
+    CHECK(ctx);
+    llama_batch batch = llama_batch_init(8, 0, 1);
+    batch.n_tokens = 8;
+    for (int i = 0; i < 8; i++) {
+        batch.token[i]     = i;
+        batch.pos[i]       = i;
+        batch.n_seq_id[i]  = 1;
+        batch.seq_id[i][0] = 0;
+        batch.logits[i]    = true;
+    }
+    CHECK(llama_encode(ctx, batch) == 0);
+    llama_synchronize(ctx);
+    llama_set_abort_callback(ctx, yes, nullptr);
+    llama_encode(ctx, batch); // an older one encodes to the end
+    llama_batch_free(batch);
+    llama_free(ctx);
+    llama_free_model(model);
+}
+
+// a recurrent model's states are copied, kept and removed whole
+[[maybe_unused]] static void recur(const char * path, const llama_context_params & cparams) {
+    llama_model * model = llama_load_model_from_file(path, llama_model_default_params());
+    CHECK(model);
+    llama_context * ctx = llama_new_context_with_model(model, cparams);
+    CHECK(ctx);
+    CHECK(decode(ctx, 8, 0) == 0);
+    SEQ(seq_cp,   ctx, 0, 1, -1, -1);
+    SEQ(seq_keep, ctx, 1);
+    SEQ(seq_rm,   ctx, 1, -1, -1);
+    CLEAR(ctx);
+    llama_free(ctx);
+    llama_free_model(model);
+}
+
+#if HAS_BACKEND_SAMPLERS
+static void sample_in_graph(llama_model * model, llama_context_params cparams) {
+    llama_sampler * chain = llama_sampler_chain_init(llama_sampler_chain_default_params());
+    llama_sampler_chain_add(chain, llama_sampler_init_greedy());
+    llama_sampler_seq_config config = { 0, chain };
+    cparams.samplers   = &config;
+    cparams.n_samplers = 1;
+    llama_context * ctx = llama_init_from_model(model, cparams);
+    CHECK(ctx);
+    CHECK(decode(ctx, 8, 0) == 0);
+    CHECK(llama_get_sampled_token_ith(ctx, -1) >= 0);
+    llama_free(ctx);
+    llama_sampler_free(chain);
+}
+#endif
+
 #if HAS_SAMPLERS
 static void sample(llama_context * ctx, std::vector<llama_sampler *> samplers) {
     llama_sampler * chain = llama_sampler_chain_init(llama_sampler_chain_default_params());
@@ -63,8 +209,8 @@ static void sample(llama_context * ctx, std::vector<llama_sampler *> samplers) {
 #endif
 
 int main(int argc, char ** argv) {
-    CHECK(argc == 3);
-    CHECK(llama_otel_register(&backend));
+    CHECK(argc == 6);
+    CHECK(llama_otel_register(table()));
     llama_log_set(quiet, nullptr);
     llama_backend_init();
 
@@ -76,6 +222,15 @@ int main(int argc, char ** argv) {
     llama_model * model = llama_load_model_from_file(argv[1], mparams);
     CHECK(model);
 
+    // a model is no adapter, and a file that is none is nothing
+#if HAS_ADAPTER_LORA
+    CHECK(!llama_adapter_lora_init(model, argv[1]));
+    CHECK(!llama_adapter_lora_init(model, argv[2]));
+#else
+    CHECK(!llama_lora_adapter_init(model, argv[1]));
+    CHECK(!llama_lora_adapter_init(model, argv[2]));
+#endif
+
     llama_context_params cparams = llama_context_default_params();
     cparams.n_batch  = 0;
     cparams.n_ubatch = 0;
@@ -83,6 +238,7 @@ int main(int argc, char ** argv) {
     cparams.n_batch         = 64;
     cparams.n_ubatch        = 32;
     cparams.n_ctx           = 256;
+    cparams.n_seq_max       = 2;
     cparams.n_threads       = 1;
     cparams.n_threads_batch = 1; // with more, an aborted graph of 2024 leaves its threads waiting for each other
     llama_context * ctx = llama_new_context_with_model(model, cparams);
@@ -95,16 +251,31 @@ int main(int argc, char ** argv) {
 
     CHECK(decode(ctx, 48, 0) == 0);
     llama_synchronize(ctx);
-    CHECK(decode(ctx, 1, 48) == 0);
+    for (int i = 0; i < 3; i++) { // of one shape, so that the graph is used again
+        CHECK(decode(ctx, 1, 48 + i) == 0);
+    }
 #if HAS_SAMPLERS
     sample(ctx, { llama_sampler_init_greedy() });
     sample(ctx, { llama_sampler_init_top_k(5), llama_sampler_init_top_p(0.9f, 1), llama_sampler_init_min_p(0.05f, 1),
         llama_sampler_init_temp(0.8f), llama_sampler_init_temp_ext(0.8f, 0.1f, 1.0f), llama_sampler_init_dist(1) });
 #endif
 
+    states(ctx, argv[4], argv[1], "no-such-folder/state");
+#if HAS_BACKEND_SAMPLERS
+    sample_in_graph(model, cparams);
+#endif
+#if HAS_MEMORY || HAS_KV_SELF // before, an encoder had to come with a decoder
+    encode(argv[3], cparams);
+    recur(argv[5], cparams);
+#endif
+
     llama_set_abort_callback(ctx, yes, nullptr);
-    decode(ctx, 48, 49); // an older one decodes to the end
+    decode(ctx, 48, 51); // an older one decodes to the end
     llama_set_abort_callback(ctx, nullptr, nullptr);
+    sequences(ctx);
+#if HAS_DEFRAG
+    defragment(ctx);
+#endif
 
     llama_free(ctx);
     llama_free_model(model);

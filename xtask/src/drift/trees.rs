@@ -6,14 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::list::{Listed, Registry};
 use crate::{
     cache::{Slot, lock_file},
     context::Context,
-    python::{Python, checked},
     sources::obtain,
     upstream::Source,
 };
@@ -70,16 +69,13 @@ impl Places {
     }
 
     fn download(&self, context: &Context, tree: &Listed<'_>) -> Result<Place> {
+        let (name, version) = (tree.package.to_owned(), tree.version.to_owned());
         match tree.registry {
             Registry::Crates => {
-                let source = Source::Crate {
-                    name: tree.package.to_owned(),
-                    version: tree.version.to_owned(),
-                    subdir: "llama.cpp".to_owned(),
-                };
+                let source = Source::Crate { name, version, subdir: Some("llama.cpp".to_owned()) };
                 let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
                 match obtain(context, &source, scratch.path()) {
-                    Ok(dir) => Ok(Place::Folder(dir)),
+                    Ok(obtained) => Ok(Place::Folder(obtained.dir)),
                     Err(error) if tree.era.refused.as_ref().is_some_and(|why| error.to_string().contains(why)) => {
                         // The folder is another one on every machine.
                         let sentence = error.to_string().rsplit('/').next().unwrap_or_default().to_owned();
@@ -88,28 +84,29 @@ impl Places {
                     Err(error) => Err(error),
                 }
             }
-            Registry::Packages => self.sdist(context, tree).map(Place::Folder),
+            Registry::Packages => {
+                let source = Source::Pypi { name, version, subdir: None };
+                self.kept(context, &self.dir.join(tree.to_string()), &source).map(Place::Folder)
+            }
         }
     }
 
-    /// A source distribution: pip gets the archive, and Python unpacks the one folder of it that is wanted.
-    fn sdist(&self, context: &Context, tree: &Listed<'_>) -> Result<PathBuf> {
-        let target = self.dir.join(tree.to_string());
-        let slot = Slot::lock(&target, &context.ui)?;
-        if target.is_dir() {
-            return Ok(target);
+    /// A tree that no other program keeps: moved into the cache.
+    fn kept(&self, context: &Context, target: &Path, source: &Source) -> Result<PathBuf> {
+        let slot = Slot::lock(target, &context.ui)?;
+        if !target.is_dir() {
+            // On the file system of the cache, so that the tree can be renamed.
+            let scratch = tempfile::tempdir_in(&self.dir).context("cannot make a temporary folder")?;
+            let obtained = obtain(context, source, scratch.path())?;
+            slot.replace(|new| {
+                let tree = new.display();
+                // Windows renames a folder to a name that is free only.
+                fs::remove_dir(new)
+                    .and_then(|()| fs::rename(&obtained.dir, new))
+                    .with_context(|| format!("cannot write {tree}"))
+            })?;
         }
-        let python = Python::required("downloading from the Python package index")?.with_pip(context)?;
-        context.ui.say(format_args!("download {tree} ..."));
-        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let requirement = format!("{}=={}", tree.package, tree.version);
-        // Only the distribution itself must be source: what it is built with may come as a wheel.
-        let dir = scratch.path().to_string_lossy().into_owned();
-        let args = ["download", "--quiet", "--no-deps", "--no-binary", tree.package, "--dest", &dir, &requirement];
-        python.pip(args, None).with_context(|| format!("pip could not download the source of {requirement}"))?;
-        let archive = fs::read_dir(scratch.path())?.next().context("pip downloaded nothing")??.path();
-        slot.replace(|new| unpack(&python, &archive, new))?;
-        Ok(target)
+        Ok(target.to_path_buf())
     }
 
     fn write(&self) -> Result<()> {
@@ -122,25 +119,4 @@ impl Places {
         });
         written.with_context(|| format!("cannot write {}", path.display()))
     }
-}
-
-/// Regular files only: no link and no path of the archive can lead out of `to`.
-fn unpack(python: &Python, archive: &Path, to: &Path) -> Result<()> {
-    const PROGRAM: &str = "\
-import os, shutil, sys, tarfile
-with tarfile.open(sys.argv[1]) as archive:
-    for member in archive:
-        parts = member.name.split('/')
-        if not member.isfile() or parts[1:3] != ['vendor', 'llama.cpp'] or '..' in parts:
-            continue
-        path = os.path.join(sys.argv[2], *parts[3:])
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, 'wb') as out:
-            shutil.copyfileobj(archive.extractfile(member), out)
-";
-    checked(python.command().args(["-c", PROGRAM]).arg(archive).arg(to))?;
-    if !to.join("CMakeLists.txt").is_file() {
-        bail!("{} has no llama.cpp tree at vendor/llama.cpp", archive.display());
-    }
-    Ok(())
 }

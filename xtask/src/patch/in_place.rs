@@ -17,6 +17,7 @@ use patcher::{
     strip::{ADDED_DIR, INCLUDE_LINE},
 };
 use tempfile::NamedTempFile;
+use walkdir::WalkDir;
 
 use super::{
     git,
@@ -190,7 +191,11 @@ fn stage_all(root: &Path, contents: &[(String, Vec<u8>)]) -> Result<Vec<Staged>>
 
 /// The folders that are made for the added files go if nothing is in them.
 fn remove_empty_folders(root: &Path) {
-    let _ = fs::remove_dir(root.join(ADDED_DIR)).and_then(|()| fs::remove_dir(root.join("common")));
+    let below = WalkDir::new(root.join(ADDED_DIR)).contents_first(true).into_iter().filter_map(Result::ok);
+    for folder in below.filter(|entry| entry.file_type().is_dir()) {
+        let _ = fs::remove_dir(folder.path());
+    }
+    let _ = fs::remove_dir(root.join("common"));
 }
 
 fn stage(root: &Path, path: &str, bytes: &[u8]) -> Result<Staged> {

@@ -15,24 +15,38 @@ pub fn load_points(context: &Context) -> Result<PointSet> {
     Ok(PointSet::load_dir(&context.root.join("patcher/points"))?)
 }
 
-/// The files that become `common/otel/`: headers, the runtime, and their CMake file.
+/// What becomes `common/otel/`: folders of otel-shim, the extensions that count in them, and where they go.
+const ADDED: &[(&str, &[&str], &str)] = &[
+    ("include", &["h"], "common/otel"),
+    ("cpp", &["cpp", "h"], "common/otel"),
+    ("cmake", &["cmake", "txt"], "common/otel"),
+    ("otelcpp", &["cpp", "h", "map"], "common/otel/otelcpp"),
+];
+
+/// The one C++ file that sees cxx belongs to the crate.
+const NOT_ADDED: &str = "cpp/bridge.cpp";
+
+/// The files that become `common/otel/`: headers, the runtime, the backend upon opentelemetry-cpp, and their CMake files.
 ///
 /// # Errors
 /// One of them cannot be read.
 pub fn added_files(context: &Context) -> Result<Vec<AddedFile>> {
     let shim = context.root.join("otel-shim");
-    let include = shim.join("include");
-    let mut sources = vec![shim.join("cpp/otel.cpp"), shim.join("cmake/CMakeLists.txt")];
-    for entry in fs::read_dir(&include).with_context(|| format!("cannot read {}", include.display()))? {
-        let path = entry.with_context(|| format!("cannot read {}", include.display()))?.path();
-        if path.extension().is_some_and(|extension| extension == "h") {
-            sources.push(path);
+    let mut sources = Vec::new();
+    for &(folder, extensions, target) in ADDED {
+        let folder = shim.join(folder);
+        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+            let is_known = path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known));
+            if is_known && !path.ends_with(NOT_ADDED) {
+                sources.push((path, target));
+            }
         }
     }
-    let read = |path: PathBuf| {
+    let read = |(path, target): (PathBuf, &str)| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(AddedFile { path: format!("common/otel/{name}"), bytes })
+        Ok(AddedFile { path: format!("{target}/{name}"), bytes })
     };
     let mut added = sources.into_iter().map(read).collect::<Result<Vec<_>>>()?;
     added.sort_by(|a, b| a.path.cmp(&b.path));

@@ -17,6 +17,8 @@ use patcher::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::sources::Origin;
+
 /// Name of the file.
 pub const STAMP: &str = "PATCHED.json";
 /// What every version of this program calls itself.
@@ -31,6 +33,12 @@ pub struct Stamp<'a> {
     pub pin: &'a str,
     /// Digest of the pristine tree; `None` for a tree that was patched in place, which goes on living.
     pub source_sha256: Option<&'a str>,
+    /// The commit of llama.cpp, where it is known; for builds of a tree that is no repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_commit: Option<&'a str>,
+    /// Its build number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_number: Option<u64>,
     /// Hash of the point set.
     pub points_sha256: &'a str,
     /// Hash of the files that patching adds.
@@ -60,6 +68,8 @@ impl<'a> Stamp<'a> {
             tool: concat!("llama-otel ", env!("CARGO_PKG_VERSION")),
             pin,
             source_sha256,
+            build_commit: None,
+            build_number: None,
             points_sha256: points.hash(),
             added_sha256: sha256(added.concat().as_bytes()),
             sha256: None,
@@ -67,6 +77,12 @@ impl<'a> Stamp<'a> {
             points: &report.points,
             unfinished: None,
         }
+    }
+
+    /// The stamp of a tree whose commit and build number are known.
+    #[must_use]
+    pub fn of_origin(self, origin: &'a Origin) -> Self {
+        Self { build_commit: origin.build_commit.as_deref(), build_number: origin.build_number, ..self }
     }
 
     /// The file's bytes.
@@ -93,6 +109,8 @@ impl<'a> Stamp<'a> {
             ("tool", "another version of this program made it"),
             ("pin", "it was made from another pin"),
             ("source_sha256", "it was made from another upstream tree"),
+            ("build_commit", "it was made from another commit"),
+            ("build_number", "it was made from another commit"),
             ("points_sha256", "the points have changed since"),
             ("added_sha256", "the files of otel-shim that are copied into it have changed since"),
         ] {

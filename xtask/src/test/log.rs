@@ -38,6 +38,23 @@ impl TestLog {
         (!self.in_successes).then_some(line)
     }
 
+    /// Something outside `cargo test` that could not run here, and why.
+    pub fn skip(&mut self, what_and_why: String) {
+        self.skipped.insert(what_and_why);
+    }
+
+    /// Takes what another one has, as tests of `name`.
+    pub fn add_from(&mut self, name: &str, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped.extend(other.skipped.into_iter().map(|skipped| format!("{name} {skipped}")));
+    }
+
+    /// Tests that passed so far, those that were skipped among them.
+    pub fn passed(&self) -> usize {
+        self.passed
+    }
+
     /// Tests that failed so far.
     pub fn failed(&self) -> usize {
         self.failed
@@ -111,5 +128,15 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
             log.line("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s");
         }
         assert_eq!(log.to_string(), "tests: 6 passed, 0 failed, 0 skipped");
+        let mut other = TestLog::default();
+        OUTPUT.lines().for_each(|line| {
+            other.line(line);
+        });
+        assert_eq!((other.passed(), other.failed()), (2, 1));
+        log.add_from("crate", other);
+        assert!(
+            log.to_string().starts_with("tests: 8 passed, 1 failed, 2 skipped\n  skipped crate a::needs_clang"),
+            "{log}"
+        );
     }
 }

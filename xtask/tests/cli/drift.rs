@@ -42,6 +42,7 @@ fn checkout() -> Checkout {
     fs::write(checkout.dir("otel-shim/include").join("otel.h"), "").unwrap();
     fs::write(checkout.dir("otel-shim/cpp").join("otel.cpp"), "").unwrap();
     fs::write(checkout.dir("otel-shim/cmake").join("CMakeLists.txt"), "").unwrap();
+    checkout.dir("otel-shim/otelcpp");
     checkout.dir("docs");
     let code = "int decode(int n) {\n    return n;\n}\n";
     let mut places = Vec::new();

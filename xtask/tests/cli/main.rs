@@ -2,6 +2,7 @@
 
 mod checkout;
 mod drift;
+mod sources;
 #[cfg(unix)]
 mod tools;
 mod vendor;

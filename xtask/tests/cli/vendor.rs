@@ -12,7 +12,7 @@ use std::{
 use crate::checkout::{Checkout, failure, success};
 
 /// A few files that look like llama.cpp.
-fn fake_tree(dir: &Path, extra: usize) {
+pub fn fake_tree(dir: &Path, extra: usize) {
     let files = [
         ("CMakeLists.txt", "set(LLAMA_VERSION_MAJOR 0)\nset(LLAMA_VERSION_MINOR 7)\nset(LLAMA_VERSION_PATCH 1)\n"),
         ("ggml/CMakeLists.txt", "set(GGML_VERSION_MAJOR 0)\nset(GGML_VERSION_MINOR 30)\nset(GGML_VERSION_PATCH 2)\n"),
@@ -32,7 +32,7 @@ fn fake_tree(dir: &Path, extra: usize) {
     }
 }
 
-fn digest_of(checkout: &Checkout, pin: &str) -> String {
+pub fn digest_of(checkout: &Checkout, pin: &str) -> String {
     let stamp: serde_json::Value =
         serde_json::from_slice(&fs::read(checkout.vendor(pin).join("VENDORED.json")).unwrap()).unwrap();
     stamp["sha256"].as_str().unwrap().to_owned()

@@ -2,13 +2,11 @@
 
 use std::{fs, path::Path};
 
-use crate::checkout::{Checkout, failure, success};
+use crate::checkout::{Checkout, success};
 
 #[test]
-fn a_backend_that_cannot_be_built_lists_those_that_can() {
+fn an_unknown_backend_lists_those_that_there_are() {
     let checkout = Checkout::new();
-    let error = failure(&mut checkout.xtask(["build", "--backend", "cuda"]));
-    assert!(error.contains("`cuda` is not supported yet") && error.contains("supported today: cpu"), "{error}");
     let output = checkout.xtask(["build", "--backend", "abacus"]).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));

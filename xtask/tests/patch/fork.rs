@@ -72,6 +72,7 @@ pub fn checkout_with_points() -> Checkout {
     );
     write(&checkout.path().join("otel-shim/cpp/otel.cpp"), "#include \"otel.h\"\n");
     write(&checkout.path().join("otel-shim/cmake/CMakeLists.txt"), "add_library(llama-otel otel.cpp)\n");
+    write(&checkout.path().join("otel-shim/otelcpp/backend.cpp"), "#include \"otel.h\"\n");
     checkout
 }
 

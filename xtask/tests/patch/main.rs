@@ -8,6 +8,7 @@ mod fork;
 mod in_place;
 #[cfg(unix)]
 mod killed;
+mod package;
 mod point;
 mod refused;
 mod schema;

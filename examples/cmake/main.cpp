@@ -1,0 +1,48 @@
+// generate MODEL.gguf N_TOKENS: greedy tokens from the model's first one on. Telemetry needs no line here: set
+// OTEL_EXPORTER_OTLP_ENDPOINT. The one call of llama-otel.h shows that a program can do more.
+
+#include "llama-otel.h"
+#include "llama.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+int main(int argc, char ** argv) {
+    if (argc != 3) {
+        std::fprintf(stderr, "usage: generate MODEL.gguf N_TOKENS\n");
+        return 2;
+    }
+    llama_backend_init();
+    llama_model * model = llama_model_load_from_file(argv[1], llama_model_default_params());
+    if (!model) {
+        return 1;
+    }
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx     = 128;
+    params.n_threads = params.n_threads_batch = 1;
+    llama_context * context = llama_init_from_model(model, params);
+    if (!context) {
+        return 1;
+    }
+    // as a server would with the header of the request that it answers
+    if (const char * traceparent = std::getenv("TRACEPARENT")) {
+        llama_otel_set_context_traceparent(context, traceparent, nullptr, nullptr);
+    }
+
+    llama_sampler * sampler = llama_sampler_chain_init(llama_sampler_chain_default_params());
+    llama_sampler_chain_add(sampler, llama_sampler_init_greedy());
+    llama_token token = llama_vocab_bos(llama_model_get_vocab(model));
+    for (int i = 0; i < std::atoi(argv[2]); i++) {
+        if (llama_decode(context, llama_batch_get_one(&token, 1)) != 0) {
+            return 1;
+        }
+        token = llama_sampler_sample(sampler, context, -1);
+        std::printf("%d\n", token);
+    }
+
+    llama_sampler_free(sampler);
+    llama_free(context);
+    llama_model_free(model);
+    llama_backend_free(); // delivers what was recorded
+    return 0;
+}

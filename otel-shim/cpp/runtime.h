@@ -1,0 +1,37 @@
+#pragma once
+
+// What the files of the runtime share; nothing of it is seen by llama.cpp.
+
+#include "otel.h"
+
+#include <cstdint>
+
+// Bytes that a thread holds back: more than the largest record, and what a decode of one token records.
+constexpr size_t LLAMA_OTEL_MAX_HELD = 4096;
+
+// hands over what this thread holds back
+void llama_otel_hand_over() noexcept;
+// the same, if what was done meanwhile took so long that it would be late
+void llama_otel_hand_over_after(int64_t ns) noexcept;
+
+// a span or half a trace id, never 0
+uint64_t llama_otel_next_id() noexcept;
+
+// whether a new trace of that id is recorded
+bool llama_otel_is_sampled(uint64_t trace_id_lo) noexcept;
+
+// a finished span that no scope of C++ holds
+void llama_otel_submit_span(llama_otel_buffer<llama_otel_span_record> & data) noexcept;
+
+// of every context that is alive, from any thread
+void llama_otel_end_generations() noexcept;
+
+// what a span becomes a child of; span_id 0: it begins a trace of its own
+struct llama_otel_parent {
+    uint64_t trace_id_hi;
+    uint64_t trace_id_lo;
+    uint64_t span_id;
+    bool     sampled;
+    bool     remote; // it is another process's
+    const struct llama_otel_origin * origin; // what came with it, propagation.h; null: nothing did
+};

@@ -1,0 +1,138 @@
+#include "log.h"
+
+#include "text.h"
+
+#include "opentelemetry/sdk/common/global_log_handler.h"
+
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+
+namespace llama_otel_cpp {
+
+namespace {
+
+using namespace otel::sdk::common::internal_log;
+
+struct captured {
+    std::mutex  mutex;
+    int         n_exports = 0; // under way
+    std::string first;
+    LogLevel    level_before = LogLevel::Warning; // what the program wants to be logged
+};
+
+thread_local bool has_failed = false; // of the export of this thread
+thread_local bool is_silent  = false;
+
+captured & state() {
+    static captured & all = *new captured; // never destroyed: an export may be under way when the process ends
+    return all;
+}
+
+// "[OTLP HTTP Client] Session state: connection failed." and the like; where the text begins
+const char * of_an_exporter(const char * message) {
+    if (!message || strncmp(message, "[OTLP ", 6) != 0) {
+        return nullptr;
+    }
+    const char * end = strchr(message, ']');
+    return end ? end + 1 + strspn(end + 1, " ") : message;
+}
+
+class handler : public LogHandler {
+public:
+    explicit handler(otel::nostd::shared_ptr<LogHandler> behind) : behind(behind) {}
+
+    void Handle(LogLevel level, const char * file, int line, const char * message, const otel::sdk::common::AttributeMap & attributes) noexcept override {
+        if (is_silent) {
+            return;
+        }
+        bool is_ours = false;
+        try {
+            if (const char * text = of_an_exporter(message)) {
+                std::lock_guard<std::mutex> lock(state().mutex);
+                is_ours = state().n_exports > 0;
+                if (is_ours && level == LogLevel::Error) {
+                    has_failed = true;
+                    if (state().first.empty()) {
+                        state().first = clean(text);
+                    }
+                }
+            }
+        } catch (...) { // no memory for the text
+        }
+        const bool is_default = dynamic_cast<DefaultLogHandler *>(behind.get()) != nullptr;
+        if (behind && level <= state().level_before && !(is_ours && is_default)) {
+            behind->Handle(level, file, line, message, attributes);
+        }
+    }
+
+    otel::nostd::shared_ptr<LogHandler> behind;
+};
+
+} // namespace
+
+static std::atomic<level> shown{ level::info };
+
+void set_level(level level) {
+    shown.store(level);
+}
+
+void say(level level, const std::string & text) {
+    if (level <= shown.load()) {
+        fprintf(stderr, "llama-otel: %s\n", text.c_str());
+    }
+}
+
+log_capture::log_capture() {
+    install_log_handler();
+    has_failed = false;
+    std::lock_guard<std::mutex> lock(state().mutex);
+    if (state().n_exports++ == 0) {
+        state().first.clear();
+    }
+}
+
+log_capture::~log_capture() {
+    std::lock_guard<std::mutex> lock(state().mutex);
+    state().n_exports--;
+}
+
+log_silence::log_silence() { is_silent = true; }
+log_silence::~log_silence() { is_silent = false; }
+
+bool log_capture::has_error() const {
+    std::lock_guard<std::mutex> lock(state().mutex);
+    return EXPORT_IS_ASYNCHRONOUS ? !state().first.empty() : has_failed;
+}
+
+std::string log_capture::first_error(const char * otherwise) const {
+    std::lock_guard<std::mutex> lock(state().mutex);
+    return state().first.empty() ? otherwise : state().first;
+}
+
+void install_log_handler() {
+    auto present = GlobalLogHandler::GetLogHandler();
+    if (!dynamic_cast<handler *>(present.get())) {
+        GlobalLogHandler::SetLogHandler(otel::nostd::shared_ptr<LogHandler>(new handler(present)));
+    }
+    if (GlobalLogHandler::GetLogLevel() < LogLevel::Error) {
+        std::lock_guard<std::mutex> lock(state().mutex);
+        state().level_before = GlobalLogHandler::GetLogLevel();
+        GlobalLogHandler::SetLogLevel(LogLevel::Error);
+    }
+}
+
+void remove_log_handler() {
+    auto present = GlobalLogHandler::GetLogHandler();
+    if (auto * ours = dynamic_cast<handler *>(present.get())) {
+        GlobalLogHandler::SetLogHandler(ours->behind);
+    }
+    std::lock_guard<std::mutex> lock(state().mutex);
+    if (state().level_before < LogLevel::Error) {
+        GlobalLogHandler::SetLogLevel(state().level_before);
+        state().level_before = LogLevel::Warning;
+    }
+}
+
+} // namespace llama_otel_cpp

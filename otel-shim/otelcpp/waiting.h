@@ -1,0 +1,80 @@
+#pragma once
+
+// Spans, or records of the log, that wait for their exporter: in batches, up to a bound.
+
+#include "outlet.h"
+#include "ring.h"
+
+#include <algorithm>
+#include <chrono>
+#include <future>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+namespace llama_otel_cpp {
+
+template <typename Item> class waiting_queue {
+public:
+    using batch_type = std::vector<std::unique_ptr<Item>>;
+
+    waiting_queue(std::unique_ptr<outlet<batch_type>> out, record_kind kind, std::chrono::milliseconds delay, size_t batch, size_t max_waiting) :
+        out(std::move(out)), kind(kind), delay(delay), batch(std::min(batch, max_waiting)), max_waiting(max_waiting) {}
+
+    // an item that is null could not be made
+    void take(std::unique_ptr<Item> item) {
+        if (items.size() >= batch) {
+            hand_over(false);
+        }
+        if (!item || items.size() >= max_waiting) {
+            count_dropped(kind, item ? drop_reason::queue_full : drop_reason::export_failed, 1);
+            return;
+        }
+        if (!due) {
+            due = steady::now() + delay;
+        }
+        items.push_back(std::move(item));
+    }
+
+    // hands over full batches; the rest too if `all` or when it is due
+    void hand_over(bool all) {
+        all = all || (due && steady::now() >= *due);
+        while (out->has_room() && (items.size() >= batch || (all && !items.empty()))) {
+            const auto end = items.begin() + (ptrdiff_t) std::min(batch, items.size());
+            batch_type front(std::make_move_iterator(items.begin()), std::make_move_iterator(end));
+            items.erase(items.begin(), end);
+            out->offer(front); // there is room, and nobody else gives it any
+        }
+        due = items.empty() ? std::nullopt : std::make_optional(steady::now() + delay);
+    }
+
+    // everything, by the deadline; false if there was no time for all of it
+    bool hand_over_all(steady::time_point deadline) {
+        while (!items.empty() && steady::now() < deadline) {
+            hand_over(true);
+            if (!items.empty()) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(2));
+            }
+        }
+        return items.empty();
+    }
+
+    void count_left() const { count_dropped(kind, drop_reason::shutdown, items.size()); }
+
+    size_t                            size() const { return items.size(); }
+    std::optional<steady::time_point> next() const { return due; }
+
+    std::unique_ptr<outlet<batch_type>> out;
+
+private:
+    record_kind                       kind;
+    batch_type                        items;
+    std::optional<steady::time_point> due; // when the oldest must go
+    std::chrono::milliseconds         delay;
+    size_t                            batch;
+    size_t                            max_waiting;
+};
+
+} // namespace llama_otel_cpp

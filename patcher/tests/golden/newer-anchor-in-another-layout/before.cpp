@@ -1,0 +1,11 @@
+void time_init();
+int count();
+void load();
+
+void init() {
+    time_init();
+
+    if ( ! count( ) ) {
+        load();
+    }
+}

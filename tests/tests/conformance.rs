@@ -1,0 +1,185 @@
+//! One scripted workload on both backends: what they export is equal but for ids, times, and the differences that
+//! `docs/opentelemetry-cpp.md` lists with their reasons.
+
+use std::collections::BTreeMap;
+
+use llama_otel_tests::prepared;
+use llama_otel_tests::programs::{Backend, observe};
+use otlp_receiver::Telemetry;
+use otlp_receiver::model::{Metric, MetricKind, Span};
+use serde_json::{Value, json};
+
+/// Attributes of the resource that say which SDK it is, or which process.
+const RESOURCE_DIFFERS: [&str; 4] =
+    ["telemetry.sdk.language", "telemetry.sdk.name", "telemetry.sdk.version", "process.pid"];
+
+/// What a run at that level says once.
+const AT_OP: &str = "the level of detail is `op`, which may cost speed";
+
+/// Attributes whose value is a time or a rate of this very run.
+fn is_measured(key: &str) -> bool {
+    key.ends_with(".throughput")
+        || ["time", "duration", "per_second", "_us", "rate"].iter().any(|word| key.contains(word))
+}
+
+/// A span without ids and times, and with the names of those above it instead of a parent.
+fn span(telemetry: &Telemetry, span: &Span) -> Value {
+    let mut path = vec![span.name.clone()];
+    let mut above = telemetry.parent_of(span);
+    while let Some(parent) = above {
+        path.push(parent.name.clone());
+        above = telemetry.parent_of(parent);
+    }
+    let attributes: BTreeMap<_, _> = span
+        .attributes
+        .iter()
+        .map(|(key, value)| (key, if is_measured(key) { json!("measured") } else { value.clone() }))
+        .collect();
+    let events: Vec<_> = span.events.iter().map(|event| json!([event.name, event.attributes])).collect();
+    json!({
+        "path": path, "kind": span.kind, "status": span.status, "attributes": attributes,
+        "events": events, "links": span.links.len(),
+    })
+}
+
+/// A metric with the state of each series, without times. Of a duration only the count and the boundaries are the same in two runs.
+fn metric(metric: &Metric) -> Value {
+    let measured = metric.unit == "s";
+    let series: Vec<_> = metric
+        .latest()
+        .into_iter()
+        .map(|point| match metric.kind {
+            MetricKind::Histogram if measured => {
+                json!([point.attributes, point.count, point.bounds, point.min.is_some(), point.max.is_some()])
+            }
+            MetricKind::Histogram => {
+                json!([
+                    point.attributes,
+                    point.count,
+                    point.sum,
+                    point.min,
+                    point.max,
+                    point.bounds,
+                    point.bucket_counts
+                ])
+            }
+            _ if measured || metric.name == "llama.otel.queue.usage" => json!([point.attributes]),
+            _ => json!([point.attributes, point.value]),
+        })
+        .collect();
+    json!({
+        "unit": metric.unit, "kind": metric.kind, "monotonic": metric.monotonic, "temporality": metric.temporality,
+        "description": metric.description, "series": series,
+    })
+}
+
+/// Compares name by name, so that a difference is shown and not two whole exports.
+fn assert_equal(what: &str, cpp: &Telemetry, rust: &Telemetry) {
+    let spans = |telemetry: &Telemetry| telemetry.spans.iter().map(|s| span(telemetry, s)).collect::<Vec<_>>();
+    let (of_cpp, of_rust) = (spans(cpp), spans(rust));
+    assert!(!rust.metrics.is_empty(), "{what}: nothing was exported");
+    for (cpp, rust) in of_cpp.iter().zip(&of_rust) {
+        assert_eq!(cpp, rust, "{what}: a span");
+    }
+    assert_eq!(of_cpp.len(), of_rust.len(), "{what}: number of spans");
+
+    // whether an export of spans has ended before the metrics are collected is a matter of time
+    let lasting = |m: &&Metric| m.name != "llama.otel.export.duration";
+    let metrics = |telemetry: &Telemetry| {
+        telemetry.metrics.iter().filter(lasting).map(|m| (m.name.clone(), metric(m))).collect::<BTreeMap<_, _>>()
+    };
+    let (of_cpp, of_rust) = (metrics(cpp), metrics(rust));
+    assert_eq!(of_cpp.keys().collect::<Vec<_>>(), of_rust.keys().collect::<Vec<_>>(), "{what}: names of metrics");
+    for (name, rust) in &of_rust {
+        assert_eq!(&of_cpp[name], rust, "{what}: {name}");
+    }
+
+    // 1.19 has no place for the name of an event
+    let logs = |telemetry: &Telemetry| {
+        let record = |log: &otlp_receiver::model::LogRecord| {
+            let is_of_a_span = (log.trace_id.is_empty(), log.span_id.is_empty());
+            json!([log.severity_number, log.severity_text, log.body, log.attributes, is_of_a_span])
+        };
+        telemetry.logs.iter().map(record).collect::<Vec<_>>()
+    };
+    assert_eq!(logs(cpp), logs(rust), "{what}: records of the log");
+
+    let resource = |telemetry: &Telemetry| {
+        let mut resource = telemetry.resource.clone();
+        resource.retain(|key, _| !RESOURCE_DIFFERS.contains(&key.as_str()));
+        resource
+    };
+    assert_eq!(resource(cpp), resource(rust), "{what}: resource");
+    for telemetry in [cpp, rust] {
+        assert!(RESOURCE_DIFFERS.iter().all(|key| telemetry.resource.contains_key(*key)), "{:?}", telemetry.resource);
+    }
+}
+
+/// Runs a program on both backends. `None`: there is no opentelemetry-cpp.
+fn both(program: &str, args: &[&str], variables: &[(&str, &str)]) -> Option<(Telemetry, Telemetry)> {
+    let (cpp, of_cpp) = observe(Backend::Cpp, program, args, variables)?;
+    let (rust, of_rust) = observe(Backend::Rust, program, args, variables)?;
+    assert_eq!((cpp.code, rust.code), (Some(0), Some(0)), "{}\n{}", cpp.stderr, rust.stderr);
+    let said = |stderr: &str| stderr.lines().filter(|line| !line.contains(AT_OP)).collect::<String>();
+    assert_eq!((said(&cpp.stderr), said(&rust.stderr)), (String::new(), String::new()), "{program} {args:?}");
+    assert_eq!(cpp.stderr, rust.stderr, "{program} {args:?}");
+    Some((of_cpp, of_rust))
+}
+
+/// Load, prefill, decode, errors, free; at each level of detail.
+#[test]
+fn an_inference_exports_the_same() {
+    let model = prepared("LLAMA_OTEL_TINY");
+    let model = model.to_str().expect("the path of a model is UTF-8");
+    // at `request`, which decode is slow enough to be a span is a matter of time
+    for detail in ["metrics", "decode", "op"] {
+        let Some((cpp, rust)) = both("workload", &[model], &[("LLAMA_OTEL_DETAIL", detail)]) else { return };
+        if detail == "metrics" {
+            assert!(cpp.spans.is_empty() && rust.spans.is_empty(), "spans at detail `metrics`");
+        } else {
+            assert!(rust.span("llama_model_load").is_some_and(Span::failed), "the load that fails comes first");
+        }
+        assert_equal(&format!("detail `{detail}`"), &cpp, &rust);
+    }
+}
+
+/// Attribute types, errors, levels, hostile strings, memory; also over gRPC and with delta temporality.
+#[test]
+fn every_scenario_exports_the_same() {
+    for scenario in ["nested", "errors", "levels", "private_path", "hostile", "memory"] {
+        let Some((cpp, rust)) = both("scenario", &[scenario], &[("LLAMA_OTEL_DETAIL", "op")]) else { return };
+        assert_equal(scenario, &cpp, &rust);
+    }
+}
+
+#[test]
+fn the_resource_of_the_environment_is_read_alike() {
+    let variables = [
+        ("OTEL_SERVICE_NAME", "a service"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test, host.name = there"),
+    ];
+    let Some((cpp, rust)) = both("scenario", &["nested"], &variables) else { return };
+    assert_eq!(cpp.resource["service.name"], json!("a service"));
+    assert_equal("resource of the environment", &cpp, &rust);
+}
+
+#[test]
+fn the_commit_and_the_number_of_the_build_are_exported() {
+    let model = prepared("LLAMA_OTEL_TINY");
+    let Some((cpp, rust)) = both("workload", &[model.to_str().unwrap()], &[]) else { return };
+    for telemetry in [cpp, rust] {
+        let of = |key: &str| telemetry.resource.get(key).cloned();
+        assert_eq!((of("llama.commit"), of("llama.build.number")), (Some(json!("0123abc")), Some(json!(6097))));
+    }
+}
+
+/// Ids come from the runtime: the SDK may not choose others.
+#[test]
+fn parents_and_children_share_a_trace() {
+    let Some((_, telemetry)) = observe(Backend::Cpp, "scenario", &["nested"], &[]) else { return };
+    let outer = telemetry.span("llama_model_load").expect("the outer span");
+    let inner = telemetry.span("llama_model_load.hparams").expect("the inner span");
+    assert_eq!(inner.parent.as_ref(), Some(&outer.span_id));
+    assert_eq!(inner.trace_id, outer.trace_id);
+    assert!(outer.start_unix_nano <= inner.start_unix_nano && inner.end_unix_nano <= outer.end_unix_nano);
+}

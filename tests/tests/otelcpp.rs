@@ -1,0 +1,325 @@
+//! The backend upon opentelemetry-cpp keeps that library's known faults away from programs, and the isolation that the Rust
+//! backend promises holds for it too.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use llama_otel_tests::programs::{Backend, folder, observe, run, run_exe, run_if_built};
+use llama_otel_tests::{arguments, prepared, run_program};
+use otlp_receiver::model::MetricKind;
+use otlp_receiver::{Behaviour, Receiver};
+use serde_json::json;
+
+/// A port that was free a moment ago, and nobody listens on.
+fn nobody() -> String {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("http://127.0.0.1:{port}")
+}
+
+#[test]
+fn off_unless_a_variable_asks_for_it() {
+    let Some(ended) = run(Backend::Cpp, "scenario", &["nested", "flush"], &[]) else { return };
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!((&ended.report["active"], &ended.report["delivered"]), (&json!(false), &json!(true)));
+}
+
+/// `ForceFlush`, and in 1.19 `Export` itself, answer success on a refused connection.
+#[test]
+fn a_refused_connection_is_a_failed_flush() {
+    for protocol in ["http/protobuf", "grpc"] {
+        let endpoint = nobody();
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+        ];
+        let Some(ended) = run_if_built(Backend::Cpp, "scenario", &["nested", "flush"], &variables) else { continue };
+        assert_eq!(ended.code, Some(0), "{protocol}: {}", ended.stderr);
+        assert_eq!(ended.report["delivered"], json!(false), "{protocol}: a flush that failed says so");
+    }
+}
+
+/// Its batch processor writes a line for every dropped span, and its exporters one for every failed request.
+#[test]
+fn a_receiver_that_is_gone_costs_one_line_a_signal() {
+    let endpoint = nobody();
+    let start = Instant::now();
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("LLAMA_OTEL_DETAIL", "decode")];
+    let Some(ended) = run(Backend::Cpp, "scenario", &["burst", "flush"], &variables) else { return };
+    assert_eq!((ended.code, &ended.report["delivered"]), (Some(0), &json!(false)));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert!((1..=2).contains(&lines.len()), "one line a signal: {lines:?}");
+    assert!(
+        lines.iter().all(|line| line.starts_with("llama-otel: ") && line.contains("cannot be exported")),
+        "{lines:?}"
+    );
+    assert!(lines.iter().all(|line| line.contains("onnect")), "the line has the reason: {lines:?}");
+}
+
+/// Its shutdown waits for the request, whatever time-out it is given, and zero means for ever.
+#[test]
+fn a_receiver_that_never_answers_does_not_hold_the_process() {
+    for end in ["flush", "shutdown", "exit"] {
+        let receiver = Receiver::start().unwrap().unrecorded();
+        receiver.set_behaviour(Behaviour::Silent);
+        let endpoint = receiver.http_endpoint();
+        let start = Instant::now();
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
+        let Some(ended) = run(Backend::Cpp, "scenario", &["nested", end], &variables) else { return };
+        assert_eq!(ended.code, Some(0), "{end}: {}", ended.stderr);
+        if end != "exit" {
+            assert_eq!(ended.report["delivered"], json!(false), "{end}");
+            assert!(ended.report["seconds"].as_f64().unwrap() < 4.5, "{end}: {}", ended.report);
+        }
+        assert!(start.elapsed() < Duration::from_secs(14), "{end}: {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn a_refusal_is_a_failed_flush_and_the_receivers_return_is_noticed() {
+    let receiver = Receiver::start().unwrap().unrecorded();
+    receiver.set_behaviour(Behaviour::Refuse { status: 503, retry_after: None });
+    let endpoint = receiver.http_endpoint();
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
+    let Some(ended) = run(Backend::Cpp, "scenario", &["nested", "flush"], &variables) else { return };
+    assert_eq!((ended.code, &ended.report["delivered"]), (Some(0), &json!(false)));
+    assert!(ended.stderr.contains("503"), "the reason is named: {}", ended.stderr);
+}
+
+/// The library makes objects of static life when they are first used, and destroys them before ours if nobody takes care.
+#[test]
+fn what_static_destructors_record_arrives() {
+    let Some((ended, telemetry)) = observe(Backend::Cpp, "scenario", &["nested", "late"], &[]) else { return };
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert!(telemetry.span("llama_model_free").is_some(), "the span of a static destructor");
+    // 7 in the scenario, 1 on a thread, 1 by its thread-local object, 1 before the end, 1 by the static object
+    assert_eq!(telemetry.metric("llama.token.count").unwrap().total(), 11.0);
+}
+
+#[test]
+fn the_end_of_the_process_delivers_time_after_time() {
+    for round in 0..10 {
+        let Some((ended, telemetry)) = observe(Backend::Cpp, "scenario", &["threads"], &[("LLAMA_OTEL_DETAIL", "op")])
+        else {
+            return;
+        };
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "round {round}");
+        assert_eq!(telemetry.spans.len(), 800, "round {round}");
+    }
+}
+
+#[test]
+fn a_shutdown_flushes_and_a_new_start_works() {
+    let Some((ended, telemetry)) = observe(Backend::Cpp, "scenario", &["nested", "twice"], &[]) else { return };
+    assert_eq!((ended.code, ended.stderr.as_str(), &ended.report["delivered"]), (Some(0), "", &json!(true)));
+    assert_eq!(telemetry.spans.len(), 6);
+}
+
+/// A closed loop is faster than any exporter. What is lost is counted, and counters lose nothing.
+#[test]
+fn a_burst_is_counted_to_the_last_span() {
+    let variables = [("LLAMA_OTEL_DETAIL", "decode")];
+    let Some((ended, telemetry)) = observe(Backend::Cpp, "scenario", &["burst", "exit"], &variables) else { return };
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let dropped = telemetry.metric("llama.otel.dropped").map_or(0.0, |metric| {
+        metric
+            .latest()
+            .iter()
+            .filter(|p| p.attributes["llama.otel.signal"] == "traces")
+            .filter_map(|p| p.value)
+            .map(|v| v.as_f64())
+            .sum()
+    });
+    assert!(!telemetry.spans.is_empty());
+    assert_eq!(telemetry.spans.len() as f64 + dropped, 200_000.0, "dropped {dropped}");
+    assert_eq!(telemetry.metric("llama.token.count").unwrap().total(), 200_000.0);
+}
+
+/// The time-outs of `OTEL_EXPORTER_OTLP_TIMEOUT` are milliseconds; the library takes a bare number for seconds.
+#[test]
+fn a_timeout_is_in_milliseconds() {
+    let receiver = Receiver::start().unwrap().unrecorded();
+    receiver.set_behaviour(Behaviour::Silent);
+    let endpoint = receiver.http_endpoint();
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_TIMEOUT", "300")];
+    let Some(ended) = run(Backend::Cpp, "scenario", &["nested", "shutdown"], &variables) else { return };
+    assert_eq!((ended.code, &ended.report["delivered"]), (Some(0), &json!(false)));
+    assert!(ended.report["seconds"].as_f64().unwrap() < 2.0, "{}", ended.report);
+}
+
+#[test]
+fn a_wrong_variable_is_named_once() {
+    let variables = [("OTEL_BSP_SCHEDULE_DELAY", "soon"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "ten")];
+    let Some((ended, _)) = observe(Backend::Cpp, "scenario", &["nothing", "shutdown"], &variables) else { return };
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert_eq!(
+        lines
+            .iter()
+            .filter(|l| l.contains("OTEL_BSP_SCHEDULE_DELAY=soon: expected a whole number above 0; using 5000"))
+            .count(),
+        1,
+        "{lines:?}"
+    );
+    assert!(lines.iter().all(|line| line.starts_with("llama-otel: ")), "{lines:?}");
+}
+
+/// The variable for the name wins over the list, as the specification says.
+#[test]
+fn a_service_has_the_name_that_it_was_given() {
+    let variables =
+        [("OTEL_SERVICE_NAME", "named"), ("OTEL_RESOURCE_ATTRIBUTES", "service.name=listed,host.name=a%2C%20b")];
+    let Some((_, telemetry)) = observe(Backend::Cpp, "scenario", &["nested"], &variables) else { return };
+    assert_eq!(telemetry.resource["service.name"], json!("named"));
+    assert_eq!(telemetry.resource["host.name"], json!("a, b"), "values are percent-encoded");
+}
+
+/// Since 1.21; before, they stay as they are, and a line says so.
+#[test]
+fn exponential_histograms_are_had_where_the_library_has_them() {
+    let variable = ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "base2_exponential_bucket_histogram");
+    let Some((ended, telemetry)) = observe(Backend::Cpp, "scenario", &["nested"], &[variable]) else { return };
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let loads = telemetry.metric("llama.model.load.duration").expect("a load is timed");
+    assert_eq!(loads.count(), 1);
+    if ended.stderr.is_empty() {
+        assert_eq!(loads.kind, MetricKind::ExponentialHistogram);
+    } else {
+        let lines: Vec<_> = ended.stderr.lines().collect();
+        assert!(
+            matches!(lines.as_slice(), [line] if line.contains("has these since 1.21, and this is 1.")),
+            "{lines:?}"
+        );
+        assert_eq!(loads.kind, MetricKind::Histogram);
+    }
+}
+
+#[test]
+fn sampling_is_by_trace() {
+    let variables = [("OTEL_TRACES_SAMPLER", "always_off")];
+    let Some((_, telemetry)) = observe(Backend::Cpp, "scenario", &["nested"], &variables) else { return };
+    assert!(telemetry.spans.is_empty());
+    assert_eq!(telemetry.metric("llama.token.count").unwrap().total(), 7.0, "metrics do not depend on it");
+}
+
+#[test]
+fn grpc_and_delta_temporality_deliver_the_same() {
+    let receiver = Receiver::start().unwrap().unrecorded();
+    let endpoint = receiver.grpc_endpoint();
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta"),
+    ];
+    let Some(ended) = run_if_built(Backend::Cpp, "scenario", &["nested"], &variables) else { return };
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let telemetry = receiver.stop();
+    assert_eq!(telemetry.spans.len(), 3);
+    assert_eq!(telemetry.metric("llama.token.count").unwrap().total(), 7.0);
+    assert_eq!(telemetry.metric("llama.token.count").unwrap().temporality, otlp_receiver::model::Temporality::Delta);
+}
+
+/// Standard output takes the place of a receiver.
+#[test]
+fn the_console_shows_spans_and_metrics() {
+    let variables = [("OTEL_TRACES_EXPORTER", "console"), ("OTEL_METRICS_EXPORTER", "console")];
+    let Some(ended) = run_if_built(Backend::Cpp, "scenario", &["nested"], &variables) else { return };
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert!(ended.stdout.contains("llama_model_load.hparams") && ended.stdout.contains("llama.token.count"));
+}
+
+/// With `LLAMA_OTEL_BACKEND=none` there is no telemetry library in the program, and nothing happens.
+#[test]
+fn without_a_backend_the_macros_find_nobody() {
+    let model = prepared("LLAMA_OTEL_TINY");
+    let Some((ended, telemetry)) = observe(Backend::None, "workload", &[model.to_str().unwrap()], &[]) else { return };
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert!(telemetry.spans.is_empty() && telemetry.metrics.is_empty());
+    if cfg!(target_os = "linux") {
+        let exe = folder(Backend::None).unwrap().join("workload");
+        let out = Command::new("ldd").arg(&exe).output().expect("ldd");
+        let libraries = String::from_utf8_lossy(&out.stdout);
+        assert!(libraries.contains("libc.so"), "{libraries}");
+        for name in ["opentelemetry", "protobuf", "grpc", "curl"] {
+            assert!(!libraries.contains(name), "{libraries}");
+        }
+    }
+}
+
+/// A Rust program that links opentelemetry-cpp through `llama-otel-sys`, and no other backend.
+#[test]
+fn a_rust_program_with_the_feature_telemetry_cpp_exports() {
+    let Some(demo) = std::env::var_os("LLAMA_OTEL_DEMO_OTELCPP").map(PathBuf::from) else {
+        let why = std::env::var("LLAMA_OTEL_NO_OTELCPP");
+        println!(
+            "SKIP: {}",
+            why.as_deref().unwrap_or("LLAMA_OTEL_DEMO_OTELCPP is not set (run through `cargo xtask test`)")
+        );
+        return;
+    };
+    let receiver = Receiver::start().unwrap();
+    let endpoint = receiver.http_endpoint();
+    let model = prepared("LLAMA_OTEL_TINY");
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("LLAMA_OTEL_DETAIL", "decode")];
+    let run = run_program(&demo, &arguments(&model, &["--prompt", "Once", "--n-predict", "4"]), &variables);
+    assert_eq!(run.events("token").len(), 4);
+    let perf = &run.done()["perf"];
+    let telemetry = receiver.stop();
+    assert_eq!(telemetry.resource["telemetry.sdk.language"], json!("cpp"));
+    assert!(telemetry.span("llama_model_load").is_some_and(|span| !span.failed()));
+    assert_eq!(telemetry.spans_named("llama_decode").len(), 4, "the prompt and every token but the last");
+    let tokens = perf["n_p_eval"].as_f64().unwrap() + perf["n_eval"].as_f64().unwrap();
+    assert_eq!(telemetry.metric("llama.token.count").unwrap().total(), tokens);
+}
+
+/// Where the program has protobuf itself: a shared libllama-otel shows nothing of what is inside it, and both work.
+#[test]
+#[cfg(target_os = "linux")]
+fn an_application_with_protobuf_of_its_own_keeps_it() {
+    let Some(build) = std::env::var_os("LLAMA_OTEL_PROGRAMS_SHARED").map(PathBuf::from) else {
+        let why = std::env::var("LLAMA_OTEL_NO_OTELCPP");
+        println!(
+            "SKIP: {}",
+            why.as_deref().unwrap_or("LLAMA_OTEL_PROGRAMS_SHARED is not set (run through `cargo xtask test`)")
+        );
+        return;
+    };
+    let exe = build.join("bin-cpp/application");
+    let receiver = Receiver::start().unwrap().unrecorded();
+    let endpoint = receiver.http_endpoint();
+    let ended = run_exe(&exe, &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!(ended.report, json!({ "before": true, "delivered": true, "after": true }));
+    assert_eq!(receiver.stop().spans.len(), 3);
+
+    let loaded = Command::new("ldd").arg(&exe).output().expect("ldd");
+    let loaded = String::from_utf8_lossy(&loaded.stdout).into_owned();
+    let line = loaded.lines().find(|line| line.contains("libllama-otel")).expect("the program links libllama-otel");
+    let library = line.split_whitespace().nth(2).expect("ldd says where it is");
+    let symbols = Command::new("nm").args(["--dynamic", "--defined-only", library]).output().expect("nm");
+    let symbols = String::from_utf8_lossy(&symbols.stdout).into_owned();
+    let names: Vec<_> = symbols.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    assert!(names.contains(&"llama_otel_flush"), "{symbols}");
+    for name in names {
+        assert!(name.contains("llama_otel") || name.starts_with("LLAMA_OTEL"), "{library} exports {name}");
+    }
+}
+
+/// What a program includes names the C++ standard library and this project's own headers, nothing of OpenTelemetry.
+#[test]
+fn no_header_that_is_installed_includes_opentelemetry() {
+    let headers = prepared("LLAMA_OTEL_PATCHED").join("common/otel");
+    let is_header = |path: &Path| path.extension().is_some_and(|extension| extension == "h");
+    let mut n = 0;
+    for entry in std::fs::read_dir(&headers).unwrap().map(|entry| entry.unwrap().path()).filter(|path| is_header(path))
+    {
+        let text = std::fs::read_to_string(&entry).unwrap();
+        let includes = text.lines().filter(|line| line.trim_start().starts_with("#include"));
+        for line in includes {
+            assert!(!line.contains("opentelemetry/") && !line.contains("protobuf"), "{}: {line}", entry.display());
+        }
+        n += 1;
+    }
+    assert!(n >= 3, "{n} headers in {}", headers.display());
+}

@@ -1,0 +1,203 @@
+//! What a machine without Apple's SDK can find out about the metal backend: the whole tree configures for arm64 macOS,
+//! the link line names the frameworks, the shaders would be embedded, and every C++ file compiles, with zig as the
+//! compiler. The two Objective-C files, the link and any run belong to a Mac.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use llama_build::{Backend, Link, Options, SystemLibKind, Telemetry};
+
+use super::{Outcome, Place};
+use crate::{
+    cache::Slot,
+    context::Context,
+    patch,
+    progress::{Unit, ninja_step},
+    python::Python,
+    tools::{self, Tools},
+};
+
+const ZIG_WHEEL: &str = "ziglang==0.17.1";
+const ZIG_DIR: &str = "zig-0.17.1";
+const TARGET: &str = "aarch64-macos.13.0";
+const FRAMEWORKS: [&str; 3] = ["Foundation", "Metal", "MetalKit"];
+/// What needs Foundation's headers, which only Apple's SDK has.
+const OBJECTIVE_C: [&str; 2] = ["ggml-metal-context.m", "ggml-metal-device.m"];
+
+/// Runs the checks.
+///
+/// # Errors
+/// zig cannot be installed, or the tree cannot be had.
+pub fn check_from_elsewhere(context: &Context, place: Place) -> Result<Outcome> {
+    let tools = tools::ensure(context)?;
+    let zig = install_zig(context)?;
+    let mut outcome = Outcome::untried(context, Backend::Metal.name(), place, String::new())?;
+    let dir = context.cache.join("build/metal-by-zig");
+    let options = options(patch::ensure(context, None)?, &tools, &zig);
+    let link = match llama_build::configure(&options, &dir, &mut |_| {}) {
+        Ok(link) => link,
+        Err(error) => {
+            outcome.configures = Some(false);
+            outcome.note = error.to_string().lines().next().unwrap_or_default().to_owned();
+            return Ok(outcome);
+        }
+    };
+    check_link(&link)?;
+    outcome.configures = Some(true);
+    let failed = compile(context, &tools, &dir)?;
+    let unexpected: Vec<_> = failed.iter().filter(|name| !OBJECTIVE_C.contains(&name.as_str())).cloned().collect();
+    outcome.compiles = Some(unexpected.is_empty());
+    outcome.note = match unexpected.is_empty() {
+        true => format!(
+            "from Linux with zig for {TARGET}: all C and C++ of the patched tree, frameworks on the link line, shaders \
+             embedded; not {}, not the link",
+            OBJECTIVE_C.join(", ")
+        ),
+        false => format!("does not compile with zig for {TARGET}: {}", unexpected.join(", ")),
+    };
+    Ok(outcome)
+}
+
+fn options(tree: PathBuf, tools: &Tools, zig: &Path) -> Options {
+    let mut options = Options::new(tree);
+    options.backends = Backend::Metal.into();
+    options.telemetry = Telemetry::Rust;
+    options.cmake = Some(tools.cmake.path.clone());
+    options.ninja = Some(tools.ninja.path.clone());
+    let mut define = |name: &str, value: &str| options.defines.push((name.to_owned(), value.to_owned()));
+    define("CMAKE_SYSTEM_NAME", "Darwin");
+    define("CMAKE_SYSTEM_PROCESSOR", "arm64");
+    define("CMAKE_OSX_DEPLOYMENT_TARGET", "");
+    for (name, wrapper) in [
+        ("CMAKE_C_COMPILER", "cc"),
+        ("CMAKE_CXX_COMPILER", "c++"),
+        ("CMAKE_OBJC_COMPILER", "cc"),
+        ("CMAKE_ASM_COMPILER", "cc"),
+        ("CMAKE_AR", "ar"),
+        ("CMAKE_RANLIB", "ranlib"),
+        // CMake insists on one for a Mac; static libraries have no use for it
+        ("CMAKE_INSTALL_NAME_TOOL", "ar"),
+    ] {
+        define(name, &zig.join(wrapper).display().to_string());
+    }
+    // zig has no frameworks: their names reach the link line, and nothing is linked.
+    for (name, framework) in ["FOUNDATION_LIBRARY", "METAL_FRAMEWORK", "METALKIT_FRAMEWORK"].iter().zip(FRAMEWORKS) {
+        define(name, &format!("-framework {framework}"));
+    }
+    define("GGML_ACCELERATE", "OFF");
+    define("GGML_OPENMP", "OFF");
+    define("GGML_CPU_ARM_ARCH", "apple_m1");
+    options
+}
+
+/// What a program on a Mac would be linked with.
+fn check_link(link: &Link) -> Result<()> {
+    let frameworks: BTreeSet<_> = link
+        .system_libs
+        .iter()
+        .filter(|lib| lib.kind == SystemLibKind::Framework)
+        .map(|lib| lib.name.as_str())
+        .collect();
+    if let Some(missing) = FRAMEWORKS.iter().find(|name| !frameworks.contains(*name)) {
+        bail!("the link line does not name the framework {missing}: {:?}", link.system_libs);
+    }
+    if !link.libs.iter().any(|name| name == "ggml-metal") {
+        bail!("the link line has no library ggml-metal: {:?}", link.libs);
+    }
+    let embeds = link.cmake_options.iter().any(|(name, value)| name == "GGML_METAL_EMBED_LIBRARY" && value == "ON");
+    if !embeds {
+        bail!("the shader library would not be embedded");
+    }
+    Ok(())
+}
+
+/// Compiles everything that can be, and returns the names of the files that cannot.
+fn compile(context: &Context, tools: &Tools, dir: &Path) -> Result<BTreeSet<String>> {
+    let phase = context.ui.phase(format!("compile llama.cpp for {TARGET}"), Unit::Steps);
+    let mut command = Command::new(&tools.ninja.path);
+    command.arg("-C").arg(dir.join("cmake")).args(["-k", "0", "llama"]).env("NINJA_STATUS", "[%f/%t] ");
+    let output = command.stdin(Stdio::null()).output().context("cannot start ninja")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let log = dir.join("build.log");
+    fs::write(&log, text.as_bytes()).with_context(|| format!("cannot write {}", log.display()))?;
+    if let Some((done, total)) = text.lines().filter_map(ninja_step).next_back() {
+        phase.set(done, total);
+    }
+    phase.finish("");
+    let failed = failed_files(&text);
+    if output.status.success() || !failed.is_empty() {
+        return Ok(failed);
+    }
+    bail!("ninja failed and names no file; its output is in {}", log.display())
+}
+
+/// The sources of the objects in ninja's lines `FAILED: … path/to/file.m.o`.
+fn failed_files(text: &str) -> BTreeSet<String> {
+    let objects = text.lines().filter(|line| line.starts_with("FAILED:")).flat_map(|line| line.split_whitespace());
+    objects
+        .filter_map(|word| Some(Path::new(word.strip_suffix(".o")?).file_name()?.to_string_lossy().into_owned()))
+        .collect()
+}
+
+/// The folder of compilers under their usual names: CMake knows no compiler with a verb.
+fn install_zig(context: &Context) -> Result<PathBuf> {
+    let dir = context.cache.join("tools").join(ZIG_DIR);
+    let bin = dir.join("compilers");
+    let slot = Slot::lock(&dir, &context.ui)?;
+    if bin.is_dir() {
+        return Ok(bin);
+    }
+    let phase = context.ui.phase("install zig", Unit::Unknown);
+    slot.replace(|new| {
+        let python = Python::required("installing zig")?.with_pip(context)?;
+        let target = new.display().to_string();
+        let options = ["install", "--quiet", "--only-binary=:all:", "--no-deps", "--no-compile", "--target"];
+        python.pip(options.into_iter().chain([target.as_str(), ZIG_WHEEL]), Some(new))?;
+        fs::create_dir(new.join("compilers"))?;
+        for (name, words) in [
+            ("cc", format!("cc -target {TARGET}")),
+            ("c++", format!("c++ -target {TARGET}")),
+            ("ar", "ar".to_owned()),
+            ("ranlib", "ranlib".to_owned()),
+        ] {
+            write_program(&new.join("compilers").join(name), &words)?;
+        }
+        Ok(())
+    })
+    .context("cannot install zig from PyPI")?;
+    phase.finish("");
+    Ok(bin)
+}
+
+#[cfg(unix)]
+fn write_program(path: &Path, words: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let text = format!("#!/bin/sh\nexec \"$(dirname \"$0\")/../ziglang/zig\" {words} \"$@\"\n");
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn write_program(_: &Path, _: &str) -> Result<()> {
+    bail!("the metal backend is checked on Linux or built on macOS")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ninja_names_what_failed() {
+        let text = "[1/9] Building CXX object a.cpp.o\n\
+                    FAILED: [code=1] ggml/src/ggml-metal/CMakeFiles/ggml-metal.dir/ggml-metal-device.m.o \n\
+                    zig cc -o ggml/x.cpp.o\nFAILED: src/llama.cpp.o\n";
+        assert_eq!(failed_files(text).into_iter().collect::<Vec<_>>(), ["ggml-metal-device.m", "llama.cpp"]);
+        assert!(failed_files("[9/9] Linking\n").is_empty());
+    }
+}

@@ -1,0 +1,131 @@
+//! Decoding while the receiver is at fault, against decoding while it is well: two processes of the same program, which
+//! take turns block by block, each with a receiver of its own.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    decoding::{Programs, block, in_turns},
+    programs::{self, Dialogue, Sink},
+    row::{Row, median},
+    statistics::ratio_rows,
+    tiny,
+};
+use crate::{context::Context, progress::Unit};
+
+/// Goal: this much of the time of a decode whose spans arrive.
+const RATIO: f64 = 1.01;
+/// Tokens of a block; the context holds a few more.
+const BLOCK: u64 = 250;
+/// Both decode for this long before anything is measured: the fault is met, the queue is full, what fails is tried again.
+const SETTLE: Duration = Duration::from_millis(2500);
+
+/// What is wrong, by the name of the row.
+enum Fault {
+    /// Nobody listens.
+    Absent,
+    /// TLS is asked of a receiver that speaks none.
+    Tls,
+    /// A fault of `bench-faulty`.
+    Receiver(&'static str),
+}
+
+const FAULTS: [(&str, Fault); 9] = [
+    ("absent", Fault::Absent),
+    ("tls", Fault::Tls),
+    ("slow", Fault::Receiver("slow")),
+    ("too_many_requests", Fault::Receiver("too-many-requests")),
+    ("unavailable", Fault::Receiver("unavailable")),
+    ("silent", Fault::Receiver("silent")),
+    ("trickle", Fault::Receiver("trickle")),
+    ("close", Fault::Receiver("close")),
+    ("garbage", Fault::Receiver("garbage")),
+];
+
+/// Command line of the subject.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Times that both processes are started anew for each fault: where memory lies in one moves its figures by a percent
+    #[arg(long, default_value_t = 7, value_name = "N")]
+    sessions: usize,
+    /// Blocks of each process in a session
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    rounds: usize,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self { sessions: 7, rounds: 60 }
+    }
+}
+
+/// Measures.
+///
+/// # Errors
+/// The programs cannot be built or run.
+pub fn rows(context: &Context, args: &Args) -> Result<Vec<Row>> {
+    let programs = Programs::build(context)?;
+    let faulty = programs::faulty(context)?;
+    let model = tiny::model(context)?;
+    let sink = Sink::start(&programs.sink)?;
+    let phase = context.ui.phase("one-layer model, the receiver at fault", Unit::Steps);
+    let mut rows = Vec::new();
+    for (done, (name, fault)) in FAULTS.iter().enumerate() {
+        let mut ratios = Vec::with_capacity(args.sessions);
+        for session in 0..args.sessions {
+            phase.set((done * args.sessions + session) as u64, (FAULTS.len() * args.sessions) as u64);
+            // Held until the session ends: it is the receiver.
+            let (_receiver, endpoint) = begin(fault, &faulty, &sink)?;
+            // Whichever process starts first has the same luck as often.
+            let endpoints = [sink.endpoint.as_str(), endpoint.as_str()];
+            let times = session_times(&programs.patched, &model, endpoints, session % 2, args.rounds)?;
+            ratios.push(times[1] / times[0]);
+        }
+        rows.extend(ratio_rows(&format!("isolation.{name}"), &ratios, Some(RATIO)));
+    }
+    phase.finish(format_args!("{} sessions of {} blocks", args.sessions, args.rounds));
+    Ok(rows)
+}
+
+/// The receiver with the fault, if there is one, and its URL.
+fn begin(fault: &Fault, faulty: &Path, sink: &Sink) -> Result<(Option<Dialogue>, String)> {
+    Ok(match fault {
+        Fault::Absent => (None, programs::nobody()?),
+        Fault::Tls => (None, sink.endpoint.replacen("http:", "https:", 1)),
+        Fault::Receiver(name) => {
+            let mut receiver = Dialogue::start(faulty, &[name], &[])?;
+            let endpoint = receiver.line()?;
+            (Some(receiver), endpoint)
+        }
+    })
+}
+
+/// Nanoseconds of CPU time of a decode in the process of each endpoint, medians of the blocks.
+fn session_times(program: &Path, model: &Path, endpoints: [&str; 2], first: usize, rounds: usize) -> Result<[f64; 2]> {
+    let model = model.to_str().context("the model's path is not UTF-8")?;
+    let start = |which: usize| {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoints[which]),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+            ("LLAMA_OTEL_DETAIL", "decode"),
+            // one line for each signal and process, all meant
+            ("OTEL_LOG_LEVEL", "none"),
+        ];
+        Dialogue::start(program, &[model], &variables)
+    };
+    // by turn; the figures are put back in the order of the endpoints
+    let mut processes = [start(first)?, start(1 - first)?];
+    let settled = Instant::now();
+    while settled.elapsed() < SETTLE {
+        for process in &mut processes {
+            process.ask(&format!("run {BLOCK}"))?;
+        }
+    }
+    let times = in_turns(2, rounds, |_, which| Ok(block(&mut processes[which], None, "run", BLOCK)?.cpu))?;
+    Ok([median(&times[first]), median(&times[1 - first])])
+}
