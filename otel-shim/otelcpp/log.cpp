@@ -5,6 +5,7 @@
 #include "opentelemetry/sdk/common/global_log_handler.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -15,11 +16,19 @@ namespace {
 
 using namespace otel::sdk::common::internal_log;
 
+using steady = std::chrono::steady_clock;
+
+// An exporter gives a request up when its own wait ends; the HTTP client, whose time-out is as long, may say so afterwards.
+constexpr std::chrono::seconds LATE{ 5 };
+
 struct captured {
-    std::mutex  mutex;
-    int         n_exports = 0; // under way
-    std::string first;
-    LogLevel    level_before = LogLevel::Warning; // what the program wants to be logged
+    std::mutex         mutex;
+    int                n_exports = 0; // under way
+    std::string        first;
+    steady::time_point late_until;    // what an export that failed may still have to say
+    LogLevel           level_before = LogLevel::Warning; // what the program wants to be logged
+
+    bool expects_errors() const { return n_exports > 0 || steady::now() < late_until; }
 };
 
 thread_local bool has_failed = false; // of the export of this thread
@@ -51,7 +60,7 @@ public:
         try {
             if (const char * text = of_an_exporter(message)) {
                 std::lock_guard<std::mutex> lock(state().mutex);
-                is_ours = state().n_exports > 0;
+                is_ours = state().expects_errors();
                 if (is_ours && level == LogLevel::Error) {
                     has_failed = true;
                     if (state().first.empty()) {
@@ -96,6 +105,9 @@ log_capture::log_capture() {
 log_capture::~log_capture() {
     std::lock_guard<std::mutex> lock(state().mutex);
     state().n_exports--;
+    if (has_failed || !state().first.empty()) {
+        state().late_until = steady::now() + LATE;
+    }
 }
 
 log_silence::log_silence() { is_silent = true; }
@@ -124,6 +136,12 @@ void install_log_handler() {
 }
 
 void remove_log_handler() {
+    {
+        std::lock_guard<std::mutex> lock(state().mutex);
+        if (state().expects_errors()) {
+            return; // it has no other effect
+        }
+    }
     auto present = GlobalLogHandler::GetLogHandler();
     if (auto * ours = dynamic_cast<handler *>(present.get())) {
         GlobalLogHandler::SetLogHandler(ours->behind);

@@ -41,7 +41,7 @@ public:
 
 // Puts our handler before the present one, which it calls. Done anew before each export: the program may have set its own.
 void install_log_handler();
-// Takes it out, if nobody has put another one before it.
+// Takes it out, if nobody has put another one before it, and no export is under way or has just failed.
 void remove_log_handler();
 
 } // namespace llama_otel_cpp
