@@ -265,16 +265,13 @@ void llama_otel_batch_ended(llama_otel_context & context, llama_otel_buffer<llam
     }
 }
 
-void llama_otel_evaluated(const void * address, int64_t n_tokens, int64_t elapsed_us) noexcept {
-    if (n_tokens <= 0) {
-        return;
-    }
+void llama_otel_evaluated(const void * address, int64_t n_tokens, int64_t start_us, int64_t now_ns, int64_t now_us) noexcept {
     llama_otel_context * slot = find_context(address);
     // llama.cpp's own rule where nothing is known of the context: one token is generation, more are a prompt
     const int64_t n_decode = slot ? (slot->n_queued_decode < n_tokens ? slot->n_queued_decode : n_tokens) : n_tokens == 1;
     const bool    decode   = slot ? slot->queued && !slot->queued_prefill : n_tokens == 1;
     const bool    decoded  = !slot || slot->queued; // the others were encoded
-    const double  seconds  = (double) elapsed_us * 1e-6;
+    const double  seconds  = (double) (now_us - start_us) * 1e-6;
 
     if (n_tokens > n_decode) {
         llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_TOKEN_COUNT, n_tokens - n_decode, "llama.decode.phase", phase_name(false));
@@ -289,14 +286,13 @@ void llama_otel_evaluated(const void * address, int64_t n_tokens, int64_t elapse
         slot->n_queued_decode = 0;
         slot->queued_prefill  = false;
         slot->queued          = false;
-        const int64_t now = llama_otel_now_ns();
         llama_otel_span * open = llama_otel_open_span();
         if (open && strcmp(open->name(), "llama_synchronize") == 0) {
-            open->end_at(now); // what is left of it is three assignments
+            open->end_at(now_ns); // what is left of it is three assignments
         }
         const llama_otel_slot_use use(*slot);
         if (slot->sequences) {
-            slot->sequences->evaluated(now);
+            slot->sequences->evaluated(now_ns);
         }
     }
 }

@@ -19,6 +19,9 @@ constexpr size_t N_BUSY_SLOTS = 128;
 
 busy_slot busy_slots[N_BUSY_SLOTS];
 
+std::atomic<int64_t> n_busy{ 0 };     // slots that are taken
+std::atomic<bool>    is_told{ false }; // of splits; old trees have nothing that tells of them
+
 busy_slot * find_busy(const void * backend) noexcept {
     const size_t first = ((uintptr_t) backend >> 4) % N_BUSY_SLOTS;
     for (size_t i = 0; i < N_BUSY_SLOTS; i++) {
@@ -54,6 +57,14 @@ bool at_detail_op() noexcept { return llama_otel_ctl.detail.load(std::memory_ord
 
 thread_local bool timed_by_callback = false;
 thread_local bool graph_is_reused   = false; // the one that is computed next
+
+// What the graph at hand and its splits know of the time already; 0: it has to be asked for.
+struct graph_times {
+    int64_t begun; // the graph, whose first split comes next
+    int64_t ended; // the split that came last
+};
+
+thread_local graph_times times;
 
 } // namespace
 
@@ -102,7 +113,20 @@ void llama_otel_graph_reused() noexcept {
     }
 }
 
-void llama_otel_graph_computed(const char * phase, int64_t n_nodes, int64_t n_splits, int64_t ns) noexcept {
+int64_t llama_otel_graph_begins() noexcept {
+    times = { llama_otel_now_ns(), 0 };
+    return times.begun;
+}
+
+int64_t llama_otel_split_begins() noexcept {
+    const int64_t begun = times.begun;
+    times = { 0, 0 };
+    return begun ? begun : llama_otel_now_ns();
+}
+
+void llama_otel_graph_computed(const char * phase, int64_t n_nodes, int64_t n_splits, int64_t start_ns) noexcept {
+    const int64_t ns = (times.ended ? times.ended : llama_otel_now_ns()) - start_ns;
+    times = { 0, 0 };
     if (llama_otel_span * span = ubatch_span()) {
         span->add("llama.graph.nodes", n_nodes, "llama.graph.splits", n_splits, "llama.graph.compute.time", (double) ns * 1e-9);
     }
@@ -117,8 +141,12 @@ void llama_otel_graph_computed(const char * phase, int64_t n_nodes, int64_t n_sp
 }
 
 void llama_otel_device_submitted(const void * backend, const char * device, int64_t start_ns, bool goes_on) noexcept {
+    if (!is_told.load(std::memory_order_relaxed)) {
+        is_told.store(true, std::memory_order_relaxed);
+    }
     if (!goes_on) {
-        measure_busy(device, llama_otel_now_ns() - start_ns);
+        times.ended = llama_otel_now_ns();
+        measure_busy(device, times.ended - start_ns);
         return;
     }
     if (find_busy(backend)) {
@@ -131,14 +159,19 @@ void llama_otel_device_submitted(const void * backend, const char * device, int6
         if (slot.backend.compare_exchange_strong(free, backend)) {
             slot.device.store(device, std::memory_order_relaxed);
             slot.since_ns.store(start_ns, std::memory_order_release);
+            n_busy.fetch_add(1, std::memory_order_relaxed);
             return;
         }
     }
 }
 
 void llama_otel_device_waited(const void * backend) noexcept {
+    times.begun = 0; // the graph waits for one before it
     if (busy_slot * slot = find_busy(backend)) {
         measure_busy(slot->device.load(std::memory_order_relaxed), llama_otel_now_ns() - slot->since_ns.load(std::memory_order_acquire));
         slot->backend.store(nullptr, std::memory_order_release);
+        n_busy.fetch_sub(1, std::memory_order_relaxed);
     }
 }
+
+bool llama_otel_devices_busy() noexcept { return n_busy.load(std::memory_order_relaxed) != 0 || !is_told.load(std::memory_order_relaxed); }

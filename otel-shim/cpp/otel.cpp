@@ -30,7 +30,7 @@
 
 int64_t llama_otel_now_ns(void) noexcept {
 #if defined(__linux__)
-    // the same clock, without the call in between: it is read nine times for a token
+    // the same clock, without the call in between: it is read six times for a token
     timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;

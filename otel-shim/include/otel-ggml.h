@@ -93,7 +93,7 @@ public:
             return;
         }
         device = backend->device ? ggml_backend_dev_name(backend->device) : ggml_backend_name(backend);
-        start  = llama_otel_now_ns();
+        start  = llama_otel_split_begins();
         if (!sched->callback_eval && llama_otel_ops_by_callback(true, computes_one_by_one())) {
             memset(ops.of, 0, sizeof(ops.of));
             sched->callback_eval           = eval;
@@ -178,14 +178,14 @@ public:
     llama_otel_graph(Sched sched, Graph graph) noexcept {
         if (llama_otel_on()) {
             phase    = llama_otel_current_phase();
-            start    = llama_otel_now_ns();
+            start    = llama_otel_graph_begins();
             n_nodes  = ggml_graph_n_nodes(graph);
             n_splits = ggml_backend_sched_get_n_splits(sched);
         }
     }
     ~llama_otel_graph() {
         if (phase) {
-            llama_otel_graph_computed(phase, n_nodes, n_splits, llama_otel_now_ns() - start);
+            llama_otel_graph_computed(phase, n_nodes, n_splits, start);
         }
     }
 

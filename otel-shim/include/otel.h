@@ -8,6 +8,7 @@
 //   LLAMA_OTEL_SPAN("name")                          a span from here to the end of the enclosing block
 //   LLAMA_OTEL_SPAN_AT(DECODE, "name")               the same, from that level of detail on (METRICS, REQUEST, DECODE, OP)
 //   LLAMA_OTEL_SPAN_IF(condition, DECODE, "name")    the same, only if the condition holds
+//   LLAMA_OTEL_SPAN_WAIT(condition, DECODE, "name")  the same, only if a device still computes as well
 //   LLAMA_OTEL_SPAN_TIMED(DECODE, "name", METRIC)    the same; its duration goes to that histogram too, at every level of detail
 //   LLAMA_OTEL_SPAN_ONCE(DECODE, "name", METRIC)     the same, but nothing directly inside a span of that name
 //   LLAMA_OTEL_SPAN_DROP_IF(condition)               if this holds, the current span and its duration are not recorded
@@ -419,7 +420,10 @@ template <typename Name, typename... Attrs> void llama_otel_event(const Name & n
 }
 
 // Graphs, operations and devices; ops.cpp.
-LLAMA_OTEL_API void llama_otel_graph_computed(const char * phase, int64_t n_nodes, int64_t n_splits, int64_t ns) noexcept;
+// A graph, from its first split on to the end of its last one, of which the clock is not read again: when it begins (of
+// std::chrono::steady_clock), and its figures when it has ended.
+LLAMA_OTEL_API int64_t llama_otel_graph_begins() noexcept;
+LLAMA_OTEL_API void llama_otel_graph_computed(const char * phase, int64_t n_nodes, int64_t n_splits, int64_t start_ns) noexcept;
 LLAMA_OTEL_API void llama_otel_graph_reused() noexcept;
 // whether the operations that follow are timed through the scheduler's callback; `free`: that changes nothing about how they are computed
 LLAMA_OTEL_API bool llama_otel_ops_by_callback(bool begin, bool free) noexcept;
@@ -428,8 +432,11 @@ LLAMA_OTEL_API bool llama_otel_ops_by_callback(bool begin, bool free) noexcept;
 enum llama_otel_graph_phase { LLAMA_OTEL_GRAPH_BUILD, LLAMA_OTEL_GRAPH_ALLOC, LLAMA_OTEL_GRAPH_READY };
 
 LLAMA_OTEL_API void llama_otel_graph_step(llama_otel_graph_phase step) noexcept;
+LLAMA_OTEL_API int64_t llama_otel_split_begins() noexcept;
 LLAMA_OTEL_API void llama_otel_device_submitted(const void * backend, const char * device, int64_t start_ns, bool goes_on) noexcept;
 LLAMA_OTEL_API void llama_otel_device_waited(const void * backend) noexcept;
+// whether one was given work that has not been waited for; true where the tree does not tell
+LLAMA_OTEL_API bool llama_otel_devices_busy() noexcept;
 
 // a batch as the runtime sees it; pointers may be null as in llama_batch
 struct llama_otel_batch_view {
@@ -488,8 +495,15 @@ inline bool llama_otel_path_wanted() noexcept {
     return (llama_otel_ctl.capture.load(std::memory_order_relaxed) & LLAMA_OTEL_CAPTURE_MODEL_PATH) != 0;
 }
 
-// tokens whose evaluation has ended and the time since it was begun, from where llama.cpp itself accounts for them
-LLAMA_OTEL_API void llama_otel_evaluated(const void * context, int64_t n_tokens, int64_t elapsed_us) noexcept;
+// Tokens (at least one) whose evaluation has ended now, from where llama.cpp itself accounts for them, and when it began. `now_us` and `start_us`
+// are of ggml_time_us, `now_ns` is the same instant on the runtime's own clock.
+LLAMA_OTEL_API void llama_otel_evaluated(const void * context, int64_t n_tokens, int64_t start_us, int64_t now_ns, int64_t now_us) noexcept;
+
+#if defined(__linux__) // one clock, read once
+#    define LLAMA_OTEL_TIME_US(now_ns) ((now_ns) / 1000)
+#else
+#    define LLAMA_OTEL_TIME_US(now_ns) ggml_time_us()
+#endif
 
 // Bytes that `owner` holds on a device, by kind: absolute. What its spans say; the metrics come from the buffers (otel-memory.h).
 LLAMA_OTEL_API void llama_otel_memory_held(const void * owner, const char * device, const char * kind, size_t bytes) noexcept;
@@ -533,6 +547,7 @@ LLAMA_OTEL_API void llama_otel_model_freed(const void * model) noexcept;
 #define LLAMA_OTEL_SPAN(name)                       LLAMA_OTEL_OPEN("" name, LLAMA_OTEL_DETAIL_REQUEST)
 #define LLAMA_OTEL_SPAN_AT(level, name)             LLAMA_OTEL_OPEN("" name, LLAMA_OTEL_DETAIL_##level)
 #define LLAMA_OTEL_SPAN_IF(condition, level, name)  LLAMA_OTEL_OPEN((condition), "" name, LLAMA_OTEL_DETAIL_##level)
+#define LLAMA_OTEL_SPAN_WAIT(condition, level, name) LLAMA_OTEL_SPAN_IF(llama_otel_on() && (condition) && llama_otel_devices_busy(), level, name)
 #define LLAMA_OTEL_SPAN_TIMED(level, name, metric)  LLAMA_OTEL_OPEN("" name, LLAMA_OTEL_DETAIL_##level, LLAMA_OTEL_METRIC_##metric)
 #define LLAMA_OTEL_SPAN_ONCE(level, name, metric)   LLAMA_OTEL_OPEN("" name, LLAMA_OTEL_DETAIL_##level, LLAMA_OTEL_METRIC_##metric, llama_otel_span::ONCE)
 #define LLAMA_OTEL_SPAN_EXPORT_IF(condition)        LLAMA_OTEL_WITH_SPAN(export_if(condition))
@@ -558,7 +573,13 @@ LLAMA_OTEL_API void llama_otel_model_freed(const void * model) noexcept;
 
 // what points insert: an act of llama.cpp's that has its own function above or in otel-llama.h
 #define LLAMA_OTEL_PRIVATE_PATH(path)               LLAMA_OTEL_WITH_SPAN(set_private_path(path))
-#define LLAMA_OTEL_EVALUATED(context, n_tokens, elapsed_us)   LLAMA_OTEL_IF_ON(llama_otel_evaluated(context, n_tokens, elapsed_us))
+#define LLAMA_OTEL_EVALUATED(context, n_tokens, start_us)                                               \
+    do {                                                                                               \
+        if (llama_otel_on() && (n_tokens) > 0) {                                                       \
+            const int64_t otel_now_ = llama_otel_now_ns();                                             \
+            llama_otel_evaluated(context, n_tokens, start_us, otel_now_, LLAMA_OTEL_TIME_US(otel_now_)); \
+        }                                                                                              \
+    } while (0)
 #define LLAMA_OTEL_BATCH(context, batch, n_tokens, n_outputs, embeddings) LLAMA_OTEL_IF_ON(llama_otel_decode_batch(context, batch, n_tokens, n_outputs, embeddings))
 #define LLAMA_OTEL_ENCODE_BATCH(context, n_tokens)            LLAMA_OTEL_IF_ON(llama_otel_encode_batch(context, n_tokens))
 #define LLAMA_OTEL_SEQ_CLEAR(owner)                           LLAMA_OTEL_IF_ON(llama_otel_seq_clear(owner))
@@ -616,6 +637,7 @@ LLAMA_OTEL_API void llama_otel_model_freed(const void * model) noexcept;
 #define LLAMA_OTEL_SPAN(...)
 #define LLAMA_OTEL_SPAN_AT(...)
 #define LLAMA_OTEL_SPAN_IF(...)
+#define LLAMA_OTEL_SPAN_WAIT(...)
 #define LLAMA_OTEL_SPAN_TIMED(...)
 #define LLAMA_OTEL_SPAN_ONCE(...)
 #define LLAMA_OTEL_SPAN_EXPORT_IF(...)

@@ -120,7 +120,8 @@ int decode(const model_t & model, const loader_t & ml, context_t * context, cons
     LLAMA_OTEL_START();
     LLAMA_OTEL_SPAN("llama_decode");
     LLAMA_OTEL_SPAN_AT(OP, "llama_ubatch");
-    LLAMA_OTEL_SPAN_IF(status > 0, DECODE, "llama_synchronize");
+    LLAMA_OTEL_SPAN_IF(status > 0, DECODE, "llama_rpc_graph_compute");
+    LLAMA_OTEL_SPAN_WAIT(status > 0, DECODE, "llama_synchronize");
     LLAMA_OTEL_SPAN_TIMED(REQUEST, "llama_model_load", LLAMA_MODEL_LOAD_DURATION);
     LLAMA_OTEL_SPAN_ONCE(DECODE, "llama_sample_token", LLAMA_SAMPLER_DURATION);
     LLAMA_OTEL_SPAN_EXPORT_IF(status != 0);

@@ -320,9 +320,10 @@ fn report(plan: &Plan, output: &str) -> Report {
     report
 }
 
-/// The name of the span that a line opens.
+/// The name of the span that a line opens; none if it opens one only for a device beside the processor, which is not there.
 fn span_name(line: &str) -> Option<&str> {
-    line.strip_prefix("LLAMA_OTEL_SPAN")?.split('"').nth(1)
+    let rest = line.strip_prefix("LLAMA_OTEL_SPAN").filter(|rest| !rest.starts_with("_WAIT"))?;
+    rest.split('"').nth(1)
 }
 
 #[cfg(test)]
