@@ -113,16 +113,18 @@ int64_t llama_otel_new_context(const void * address, const void * memory, const 
     slot->memory.store(memory, std::memory_order_relaxed);
     slot->decode_mean_ns.store(0, std::memory_order_relaxed);
     slot->decoding.store(false, std::memory_order_relaxed);
+    slot->longest.store(0, std::memory_order_relaxed);
     slot->batch           = {};
     slot->n_queued_decode = 0;
     slot->queued_prefill  = false;
     slot->queued          = false;
     try {
-        slot->sequences = std::make_unique<llama_otel_sequences>(address, id, model ? model : "", n_ctx);
+        slot->sequences = std::make_unique<llama_otel_sequences>(address, id, model ? model : "", slot->longest);
     } catch (...) { // no memory: the context has no generations
         slot->sequences.reset();
     }
     slot->id.store(id, std::memory_order_release);
+    slot->n_ctx.store(n_ctx, std::memory_order_release);
     return id;
 }
 
@@ -158,6 +160,9 @@ void llama_otel_context_destroyed(const void * address, int64_t n_evaluated, int
             slot->sequences.reset();
         }
         llama_otel_cells_gone(id);
+        if (slot->n_ctx.exchange(0, std::memory_order_relaxed) > 0) {
+            llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_CONTEXT_UTILIZATION, 0.0, "llama.context.id", id);
+        }
         slot->memory.store(nullptr, std::memory_order_relaxed);
         slot->address.store(nullptr, std::memory_order_release);
     }
@@ -187,6 +192,19 @@ void llama_otel_end_generations() noexcept {
             slot.sequences->end_all("shutdown");
         }
         slot.taken.store(false, std::memory_order_release);
+    }
+}
+
+void llama_otel_observe_contexts(const llama_otel_observer & observer) noexcept {
+    for (llama_otel_context & slot : contexts) {
+        const int64_t n_ctx   = slot.n_ctx.load(std::memory_order_acquire);
+        const int64_t id      = slot.id.load(std::memory_order_relaxed);
+        const int64_t longest = slot.longest.load(std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_acquire);
+        // one that went meanwhile has its end told by a record
+        if (n_ctx > 0 && slot.n_ctx.load(std::memory_order_relaxed) == n_ctx && slot.id.load(std::memory_order_relaxed) == id) {
+            observer.gauge(LLAMA_OTEL_METRIC_LLAMA_CONTEXT_UTILIZATION, (double) longest / (double) n_ctx, "llama.context.id", id);
+        }
     }
 }
 

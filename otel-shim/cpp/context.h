@@ -12,6 +12,8 @@ struct llama_otel_context {
     std::atomic<int64_t>      id;
     std::atomic<int64_t>      decode_mean_ns; // of batches without prompt tokens
     std::atomic<bool>         decoding;
+    std::atomic<int64_t>      n_ctx;   // window that each sequence has, 0: not known, or the slot is free
+    std::atomic<int64_t>      longest; // positions of it that the longest sequence takes
 
     std::atomic<bool>         taken; // by whoever uses what is below: the context's thread, or the end of telemetry
     std::unique_ptr<llama_otel_sequences> sequences; // null: there was no memory for it

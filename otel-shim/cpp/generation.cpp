@@ -20,8 +20,8 @@ double seconds(int64_t from_ns, int64_t to_ns) noexcept { return (double) (to_ns
 
 } // namespace
 
-llama_otel_sequences::llama_otel_sequences(const void * context, int64_t context_id, std::string_view model, int64_t n_ctx) :
-    context(context), context_id(context_id), model(model.substr(0, LLAMA_OTEL_MAX_STRING)), n_ctx(n_ctx) {
+llama_otel_sequences::llama_otel_sequences(const void * context, int64_t context_id, std::string_view model, std::atomic<int64_t> & longest) :
+    context(context), context_id(context_id), model(model.substr(0, LLAMA_OTEL_MAX_STRING)), longest(longest) {
     served.reserve(16);
 }
 
@@ -143,7 +143,7 @@ void llama_otel_sequences::end_batch(const char * error, const llama_otel_span_r
             }
         }
     }
-    measure_utilization();
+    update_longest();
 }
 
 void llama_otel_sequences::evaluated(int64_t now_ns) noexcept {

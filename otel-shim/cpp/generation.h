@@ -6,6 +6,7 @@
 
 #include "runtime.h"
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -70,8 +71,8 @@ struct llama_otel_sequence {
 
 class llama_otel_sequences {
 public:
-    // n_ctx: window that each sequence has, 0 if it is not known
-    llama_otel_sequences(const void * context, int64_t context_id, std::string_view model, int64_t n_ctx);
+    // `longest` is kept at the number of positions that the longest sequence takes
+    llama_otel_sequences(const void * context, int64_t context_id, std::string_view model, std::atomic<int64_t> & longest);
 
     // A batch that is about to be evaluated, and how that ended (null: well, else the error's type). `span` is its own.
     llama_otel_batch_kind begin_batch(const llama_otel_batch_view & batch, const llama_otel_span_record * span, int64_t now_ns) noexcept;
@@ -116,15 +117,13 @@ private:
     void empty(llama_otel_sequence & seq, int32_t id, const char * finish) noexcept;
     void take_back(llama_otel_sequence & seq, int32_t id, int32_t p0, int32_t p1) noexcept;
     void measure_first(llama_otel_generation & generation) noexcept;
-    void measure_utilization() noexcept;
+    void update_longest() noexcept;
 
     const void * context;
     int64_t      context_id;
     std::string  model;
-    int64_t      n_ctx;
+    std::atomic<int64_t> & longest;
     bool         embeddings = false;
-    int64_t      measured_step    = -1; // of the utilization
-    int64_t      measured_longest = -1;
 
     int64_t         n_encoded = 0; // tokens of the last batch through the encoder, until a generation begins
     int64_t         encode_start_ns;

@@ -1,6 +1,6 @@
 // Memory by device and kind, the cells of contexts, and what devices say of their memory.
 
-#include "otel.h"
+#include "runtime.h"
 
 #include <atomic>
 #include <map>
@@ -59,18 +59,15 @@ void report(account & a) noexcept {
     }
 }
 
-// The caches whose cells were counted, found by address without a lock: a slot belongs to whoever sets its address.
+// The caches whose cells were counted, found by address without a lock: a slot belongs to whoever sets its address. What is in
+// it is read by the thread that collects metrics.
 struct cells_slot {
     std::atomic<const void *> owner;
+    std::atomic<const char *> pool; // null: nothing is known yet
     std::atomic<int64_t>      context_id;
-    std::atomic<const char *> pool;
-
-    // what the backend has been told, NOT_TOLD: nothing
     std::atomic<int64_t>      used;
     std::atomic<int64_t>      total;
 };
-
-constexpr int64_t NOT_TOLD = -1;
 
 constexpr size_t N_CELLS_SLOTS = 512;
 
@@ -88,33 +85,13 @@ cells_slot * find_cells(const void * owner, bool make) noexcept {
         cells_slot & slot = cells_slots[(first + i) % N_CELLS_SLOTS];
         const void * free = nullptr;
         if (slot.owner.compare_exchange_strong(free, owner)) {
-            slot.used.store(NOT_TOLD, std::memory_order_relaxed);
             return &slot;
         }
     }
     return nullptr;
 }
 
-// What did not change is not told again: a batch is tried before it is placed, and the limit stays. That one is told with
-// every 256th of it that is used more or less, so that it does not go missing where gauges are forgotten after each export.
-void measure_cells(cells_slot * slot, int64_t id, const char * pool, int64_t used, int64_t total) noexcept {
-    constexpr int64_t N_STEPS = 256;
-    const int64_t old     = slot ? slot->used.load(std::memory_order_relaxed) : NOT_TOLD;
-    const bool    resized = old == NOT_TOLD || slot->total.load(std::memory_order_relaxed) != total;
-    if (!resized && old == used) {
-        return;
-    }
-    if (slot) { // a cache is used by one thread at a time
-        slot->used.store(used, std::memory_order_relaxed);
-        slot->total.store(total, std::memory_order_relaxed);
-    }
-    const double utilization = total ? (double) used / (double) total : 0.0;
-    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE,       used,        "llama.context.id", id, "llama.kv_cache.pool", llama_otel_literal{ pool });
-    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_UTILIZATION, utilization, "llama.context.id", id, "llama.kv_cache.pool", llama_otel_literal{ pool });
-    if (resized || (total > 0 && old * N_STEPS / total != used * N_STEPS / total)) {
-        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_LIMIT, total, "llama.context.id", id, "llama.kv_cache.pool", llama_otel_literal{ pool });
-    }
-}
+double utilization(int64_t used, int64_t total) noexcept { return total ? (double) used / (double) total : 0.0; }
 
 } // namespace
 
@@ -209,9 +186,6 @@ void llama_otel_memory_restarted() noexcept {
         ledger_t & l = ledger();
         std::lock_guard<std::mutex> lock(l.mutex);
         l.gpus.clear();
-        for (cells_slot & slot : cells_slots) {
-            slot.used.store(NOT_TOLD, std::memory_order_relaxed);
-        }
         for (auto & entry : l.accounts) {
             account & a = entry.second;
             a.reported      = 0;
@@ -256,26 +230,46 @@ void llama_otel_device_memory(const char * device, const char * type, size_t fre
 
 void llama_otel_cells(const void * owner, const char * pool, int64_t used, int64_t total, bool in_batch) noexcept {
     cells_slot * slot = find_cells(owner, in_batch);
-    int64_t      id   = in_batch ? llama_otel_current_context_id() : 0;
-    if (slot && in_batch) {
-        slot->pool.store(pool, std::memory_order_relaxed);
-        if (slot->context_id.load(std::memory_order_relaxed) != id) {
-            slot->used.store(NOT_TOLD, std::memory_order_relaxed);
-            slot->context_id.store(id, std::memory_order_release);
-        }
-    } else if (slot) {
-        id = slot->context_id.load(std::memory_order_acquire);
-    } else if (!in_batch) {
-        return; // it has never held anything
+    if (!slot) {
+        return; // it has never held anything, or there are more than anybody would look at
     }
-    measure_cells(slot, id, pool, used, total);
+    slot->used.store(used, std::memory_order_relaxed);
+    slot->total.store(total, std::memory_order_relaxed);
+    if (in_batch) { // a cache is used by one thread at a time
+        slot->context_id.store(llama_otel_current_context_id(), std::memory_order_relaxed);
+        slot->pool.store(pool, std::memory_order_release);
+    }
+}
+
+void llama_otel_observe_cells(const llama_otel_observer & observer) noexcept {
+    for (cells_slot & slot : cells_slots) {
+        const void *             owner = slot.owner.load(std::memory_order_acquire);
+        const llama_otel_literal pool  = { slot.pool.load(std::memory_order_acquire) };
+        if (!owner || !pool.text) {
+            continue;
+        }
+        const int64_t            id    = slot.context_id.load(std::memory_order_relaxed);
+        const int64_t            used  = slot.used.load(std::memory_order_relaxed);
+        const int64_t            total = slot.total.load(std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if (slot.owner.load(std::memory_order_relaxed) != owner || slot.context_id.load(std::memory_order_relaxed) != id) {
+            continue; // it went meanwhile, and its end is told by a record
+        }
+        observer.gauge(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE,       (double) used,             "llama.context.id", id, "llama.kv_cache.pool", pool);
+        observer.gauge(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_UTILIZATION, utilization(used, total), "llama.context.id", id, "llama.kv_cache.pool", pool);
+        observer.gauge(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_LIMIT,       (double) total,            "llama.context.id", id, "llama.kv_cache.pool", pool);
+    }
 }
 
 void llama_otel_cells_gone(int64_t context_id) noexcept {
     for (cells_slot & slot : cells_slots) {
         if (slot.owner.load(std::memory_order_acquire) && slot.context_id.load(std::memory_order_acquire) == context_id) {
-            measure_cells(&slot, context_id, slot.pool.load(std::memory_order_relaxed), 0, 0);
+            const llama_otel_literal pool = { slot.pool.load(std::memory_order_relaxed) };
+            slot.pool.store(nullptr, std::memory_order_relaxed);
             slot.owner.store(nullptr, std::memory_order_release);
+            llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE,       0,   "llama.context.id", context_id, "llama.kv_cache.pool", pool);
+            llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_UTILIZATION, 0.0, "llama.context.id", context_id, "llama.kv_cache.pool", pool);
+            llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_LIMIT,       0,   "llama.context.id", context_id, "llama.kv_cache.pool", pool);
         }
     }
 }

@@ -59,6 +59,7 @@ llama_otel_control llama_otel_ctl = {
     llama_otel_set_parent,
     llama_otel_end_generations,
     llama_otel_hand_over,
+    llama_otel_observe,
 };
 
 // a strong reference, so that a link without the backend fails instead of being silent
@@ -84,7 +85,7 @@ struct llama_otel_thread {
     // what was recorded in the open spans: handed over together, which costs little more than one record by itself
     bool              is_holding;
     uint32_t          n_held; // bytes
-    unsigned char     held[LLAMA_OTEL_MAX_HELD];
+    alignas(8) unsigned char held[LLAMA_OTEL_MAX_HELD]; // entries, each of whole words
 };
 
 namespace {
@@ -118,41 +119,56 @@ bool is_sampled(uint64_t trace_id_lo) noexcept {
     return (trace_id_lo >> 1) < llama_otel_ctl.sample_threshold.load(std::memory_order_relaxed);
 }
 
-// whole words; the call of memcpy would take longer
+// whole words, several at a time; the call of memcpy would take longer
 inline unsigned char * copy_words(unsigned char * to, const void * from, size_t size) noexcept {
     const unsigned char * word = static_cast<const unsigned char *>(from);
-    for (const unsigned char * end = word + size; word != end; word += 8, to += 8) {
+    for (; size >= 32; size -= 32, word += 32, to += 32) {
+        memcpy(to, word, 32);
+    }
+    for (; size != 0; size -= 8, word += 8, to += 8) {
         memcpy(to, word, 8);
     }
     return to;
 }
 
-// whether records wait until the spans of this thread end; else there are none, or the backend takes records one by one
-inline bool is_held_back(const llama_otel_backend * b) noexcept { return (thread.innermost || thread.n_held > 0) && b->entries; }
+constexpr uint32_t whole_words(uint32_t bytes) noexcept { return (bytes + 7) & ~7u; }
 
-LLAMA_OTEL_NOINLINE void hold(const llama_otel_entry & head, const void * record, const char * strings) noexcept {
-    llama_otel_thread & t = thread;
+// whether records wait until the spans of this thread end; else there are none, or the backend takes records one by one
+inline bool is_held_back(const llama_otel_thread & t, const llama_otel_backend * b) noexcept { return (t.innermost || t.n_held > 0) && b->entries; }
+
+// room for `size` bytes in what is held back; null: a signal handler interrupts one that is written
+inline unsigned char * reserve(llama_otel_thread & t, size_t size) noexcept {
     if (t.is_holding) {
-        return; // a signal handler that interrupts this records nothing
+        return nullptr;
     }
-    const size_t size = sizeof(head) + head.record + head.strings;
     if (t.n_held + size > sizeof(t.held)) {
         llama_otel_hand_over();
     }
     t.is_holding = true;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    unsigned char * to = copy_words(t.held + t.n_held, &head, sizeof(head));
-    to = copy_words(to, record, head.record);
-    if (head.strings > 0) {
-        memcpy(to, strings, head.strings);
-    }
-    t.n_held += (uint32_t) size;
+    return t.held + t.n_held;
+}
+
+inline void release(llama_otel_thread & t, uint32_t n_held) noexcept {
+    t.n_held = n_held;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     t.is_holding = false;
 }
 
-template <typename Record> void hold(llama_otel_entry_kind kind, const llama_otel_buffer<Record> & data) noexcept {
-    hold({ kind, (uint32_t) data.size(), data.n_strings, 0 }, &data.record, data.strings);
+template <typename Record> void hold(llama_otel_thread & t, llama_otel_entry_kind kind, const llama_otel_buffer<Record> & data) noexcept {
+    const llama_otel_entry head = { kind, (uint32_t) data.size(), whole_words(data.n_strings), 0 };
+    const size_t           size = sizeof(head) + head.record + head.strings;
+    unsigned char * to = reserve(t, size);
+    if (!to) {
+        return;
+    }
+    memcpy(to, &head, sizeof(head));
+    unsigned char * strings = copy_words(to + sizeof(head), &data.record, head.record);
+    if (head.strings > 0) {
+        memset(strings + head.strings - 8, 0, 8);
+        memcpy(strings, data.strings, data.n_strings);
+    }
+    release(t, t.n_held + (uint32_t) size);
 }
 
 // slower than four times the mean of those before, which takes this one in
@@ -180,6 +196,12 @@ void llama_otel_hand_over() noexcept {
     if (const llama_otel_backend * b = backend.load(std::memory_order_acquire)) {
         b->entries(t.held, size);
     }
+}
+
+void llama_otel_observe(void (* tell)(void *, const llama_otel_metric_record *, size_t), void * to) noexcept {
+    const llama_otel_observer observer = { tell, to };
+    llama_otel_observe_cells(observer);
+    llama_otel_observe_contexts(observer);
 }
 
 uint64_t llama_otel_next_id() noexcept { return next_random(thread); }
@@ -513,11 +535,11 @@ void llama_otel_submit_event(llama_otel_buffer<llama_otel_event_record> & data) 
     if (!b || !b->event || (data.record.span_id == 0 && data.record.severity == 0)) {
         return;
     }
-    if (!is_held_back(b)) {
+    if (!is_held_back(thread, b)) {
         b->event(&data.record, data.size(), data.strings, data.n_strings);
         return;
     }
-    hold(LLAMA_OTEL_ENTRY_EVENT, data);
+    hold(thread, LLAMA_OTEL_ENTRY_EVENT, data);
     if (data.record.severity != 0) {
         llama_otel_hand_over(); // the program may end over it
     }
@@ -575,21 +597,31 @@ void llama_otel_submit_span(llama_otel_buffer<llama_otel_span_record> & data) no
         data.pack_links();
     }
     const llama_otel_backend * b = backend.load(std::memory_order_acquire);
-    if (b && is_held_back(b)) {
-        hold(LLAMA_OTEL_ENTRY_SPAN, data);
+    if (b && is_held_back(thread, b)) {
+        hold(thread, LLAMA_OTEL_ENTRY_SPAN, data);
     } else if (b) {
         b->span(&data.record, data.size(), data.strings, data.n_strings);
     }
 }
 
-void llama_otel_submit(const llama_otel_entry & head, const char * strings) noexcept {
-    const auto * record = reinterpret_cast<const llama_otel_metric_record *>(&head + 1);
-    const llama_otel_backend * b = backend.load(std::memory_order_acquire);
-    if (b && is_held_back(b)) {
-        hold(head, record, strings);
-    } else if (b) {
-        b->metric(record, head.record, strings, head.strings);
+llama_otel_entry * llama_otel_reserve(size_t size) noexcept { return reinterpret_cast<llama_otel_entry *>(reserve(thread, size)); }
+
+void llama_otel_commit(llama_otel_entry * entry) noexcept {
+    llama_otel_thread & t = thread;
+    const auto * record  = reinterpret_cast<const llama_otel_metric_record *>(entry + 1);
+    char *       strings = reinterpret_cast<char *>(entry + 1) + entry->record;
+    while (entry->strings % 8 != 0) {
+        strings[entry->strings++] = '\0';
     }
+    const llama_otel_backend * b = backend.load(std::memory_order_acquire);
+    if (b && is_held_back(t, b)) {
+        release(t, t.n_held + (uint32_t) sizeof(*entry) + entry->record + entry->strings);
+        return;
+    }
+    if (b) {
+        b->metric(record, entry->record, strings, entry->strings);
+    }
+    release(t, t.n_held);
 }
 
 namespace {

@@ -14,6 +14,29 @@ void llama_otel_hand_over() noexcept;
 // the same, if what was done meanwhile took so long that it would be late
 void llama_otel_hand_over_after(int64_t ns) noexcept;
 
+// Who asks for the gauges that are kept up to date.
+struct llama_otel_observer {
+    void (* tell)(void * to, const llama_otel_metric_record * record, size_t size);
+    void * to;
+
+    // keys and values are of static storage
+    template <typename... Attrs> void gauge(llama_otel_metric metric, double value, const Attrs &... attrs) const noexcept {
+        struct {
+            llama_otel_metric_record record;
+            llama_otel_attr          attrs[sizeof...(attrs) / 2];
+        } data;
+        data.record = { value, metric, sizeof...(attrs) / 2, 0 };
+        llama_otel_attr_writer writer = { data.attrs, nullptr, 0 };
+        writer.put(attrs...);
+        tell(to, &data.record, sizeof(data));
+    }
+};
+
+// tells all of them; llama_otel_control::observe
+void llama_otel_observe(void (* tell)(void * to, const llama_otel_metric_record * record, size_t size), void * to) noexcept;
+void llama_otel_observe_cells(const llama_otel_observer & observer) noexcept;    // memory.cpp
+void llama_otel_observe_contexts(const llama_otel_observer & observer) noexcept; // context.cpp
+
 // a span or half a trace id, never 0
 uint64_t llama_otel_next_id() noexcept;
 

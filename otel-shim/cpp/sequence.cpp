@@ -73,7 +73,7 @@ void llama_otel_sequences::end_all(const char * finish) noexcept {
 void llama_otel_sequences::clear(const char * finish) noexcept {
     for_each(-1, [&](llama_otel_sequence & seq, int32_t id) { empty(seq, id, finish); });
     served.clear();
-    measure_utilization();
+    update_longest();
 }
 
 void llama_otel_sequences::take_back(llama_otel_sequence & seq, int32_t id, int32_t p0, int32_t p1) noexcept {
@@ -110,7 +110,7 @@ void llama_otel_sequences::take_back(llama_otel_sequence & seq, int32_t id, int3
 
 void llama_otel_sequences::remove(int32_t seq, int32_t p0, int32_t p1) noexcept {
     for_each(seq, [&](llama_otel_sequence & s, int32_t id) { take_back(s, id, std::max(p0, 0), p1 < 0 ? NO_BOUND : p1); });
-    measure_utilization();
+    update_longest();
 }
 
 // back to an earlier point of itself (a checkpoint) it is cut back; anything else is another sequence
@@ -123,7 +123,7 @@ void llama_otel_sequences::replaced(int32_t seq, int32_t last) noexcept {
             s.last = seq >= 0 ? last : -1;
         }
     });
-    measure_utilization();
+    update_longest();
 }
 
 void llama_otel_sequences::copy(int32_t from, int32_t to, int32_t p0, int32_t p1) noexcept {
@@ -141,7 +141,7 @@ void llama_otel_sequences::copy(int32_t from, int32_t to, int32_t p0, int32_t p1
             (source->open ? source->generation.prompt_done && !source->cut && !source->generation.embeddings : source->continues);
     }
     target->last = std::max(target->last, last);
-    measure_utilization();
+    update_longest();
 }
 
 void llama_otel_sequences::keep(int32_t seq) noexcept {
@@ -150,7 +150,7 @@ void llama_otel_sequences::keep(int32_t seq) noexcept {
             empty(s, id, "cleared");
         }
     });
-    measure_utilization();
+    update_longest();
 }
 
 // every position in the range becomes `moved` of it
@@ -162,7 +162,7 @@ template <typename F> void llama_otel_sequences::move(int32_t seq, int32_t p0, i
             }
         }
     });
-    measure_utilization();
+    update_longest();
 }
 
 void llama_otel_sequences::shift(int32_t seq, int32_t p0, int32_t p1, int32_t delta) noexcept {
@@ -175,20 +175,10 @@ void llama_otel_sequences::divide(int32_t seq, int32_t p0, int32_t p1, int32_t d
     }
 }
 
-// Measured in steps: a token more is no news, and a measurement costs more than all else that is done for one.
-void llama_otel_sequences::measure_utilization() noexcept {
-    constexpr int64_t N_STEPS = 256;
-    if (n_ctx <= 0) {
-        return;
-    }
-    int64_t longest = 0;
+void llama_otel_sequences::update_longest() noexcept {
+    int64_t n = 0;
     for (const auto & seq : sequences) {
-        longest = seq ? std::max<int64_t>(longest, seq->last + 1) : longest;
+        n = seq ? std::max<int64_t>(n, seq->last + 1) : n;
     }
-    const int64_t step = longest * N_STEPS / n_ctx;
-    if (step != measured_step || (longest == 0) != (measured_longest == 0)) {
-        measured_step    = step;
-        measured_longest = longest;
-        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_CONTEXT_UTILIZATION, (double) longest / (double) n_ctx, "llama.context.id", context_id);
-    }
+    longest.store(n, std::memory_order_relaxed);
 }

@@ -11,7 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#define LLAMA_OTEL_ABI_VERSION 5
+#define LLAMA_OTEL_ABI_VERSION 6
 
 enum llama_otel_type : uint32_t {
     LLAMA_OTEL_TYPE_BOOL   = 0,
@@ -181,6 +181,11 @@ struct llama_otel_control {
 
     // Hands over what the runtime still holds back of the calling thread, which is in a span; called before a delivery.
     void   (* hand_over)(void);
+
+    // Tells what is kept up to date rather than recorded every time: each such gauge by a call of `tell` on the calling thread, a
+    // record of `size` bytes with its attributes, and no strings. Called by one thread at a time, before metrics are collected and
+    // after the records that were there have been taken.
+    void   (* observe)(void (* tell)(void * to, const llama_otel_metric_record * record, size_t size), void * to);
 };
 
 // Every function may be called from any thread, and none throws, blocks on the network, or aborts.

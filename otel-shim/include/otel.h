@@ -37,16 +37,15 @@
 #include <cstddef>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <string>
 #include <string_view>
 #include <type_traits>
 
 #if defined(__GNUC__)
 #    define LLAMA_OTEL_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#    define LLAMA_OTEL_NOINLINE    __attribute__((noinline))
 #else
 #    define LLAMA_OTEL_UNLIKELY(x) (x)
-#    define LLAMA_OTEL_NOINLINE
 #endif
 
 #define LLAMA_OTEL_MAX_ATTRS   32
@@ -355,25 +354,31 @@ LLAMA_OTEL_API void llama_otel_set_decode_status(int code) noexcept;
 LLAMA_OTEL_API void llama_otel_set_batch_error(const char * type, const char * message) noexcept;
 LLAMA_OTEL_API void llama_otel_set_ggml_status(int status) noexcept;
 
-// One measurement as it is handed over: the head, the record and its attributes in one piece, then the bytes of its strings.
-template <size_t N_ATTRS> struct llama_otel_measurement {
-    llama_otel_entry         head;
-    llama_otel_metric_record record;
-    llama_otel_attr          attrs[N_ATTRS ? N_ATTRS : 1];
-    char                     strings[N_ATTRS ? N_ATTRS * LLAMA_OTEL_MAX_STRING : 1];
+// Where the next measurement of this thread is written: the head, the record and its attributes, then the bytes of its strings, of
+// at most `size` bytes in all. Null while another one is written, which a signal handler may find: it records nothing then.
+// Called only while telemetry is on.
+LLAMA_OTEL_API llama_otel_entry * llama_otel_reserve(size_t size) noexcept;
+// It is complete.
+LLAMA_OTEL_API void llama_otel_commit(llama_otel_entry * entry) noexcept;
+
+// the attributes of a measurement as they are written
+struct llama_otel_attr_writer {
+    llama_otel_attr * next;
+    char *            strings;
+    uint32_t          n_strings;
 
     void put() noexcept {}
 
     template <typename Key, typename T, typename... Rest> void put(const Key & key, const T & value, const Rest &... rest) noexcept {
-        llama_otel_attr & attr = attrs[record.n_attrs++];
+        llama_otel_attr & attr = *next++;
         attr.key      = llama_otel_key(key);
         attr.reserved = 0;
         if constexpr (llama_otel_is_text<T>) {
             const std::string_view text = llama_otel_text(value);
-            memcpy(strings + head.strings, text.data(), text.size());
+            memcpy(strings + n_strings, text.data(), text.size());
             attr.type    = LLAMA_OTEL_TYPE_STRING;
-            attr.value.s = { head.strings, (uint32_t) text.size() };
-            head.strings += (uint32_t) text.size();
+            attr.value.s = { n_strings, (uint32_t) text.size() };
+            n_strings += (uint32_t) text.size();
         } else {
             const llama_otel_value encoded = llama_otel_encode(value);
             attr.type  = encoded.type;
@@ -382,9 +387,6 @@ template <size_t N_ATTRS> struct llama_otel_measurement {
         put(rest...);
     }
 };
-
-// Hands over a measurement; called only while telemetry is on.
-LLAMA_OTEL_API void llama_otel_submit(const llama_otel_entry & head, const char * strings) noexcept;
 
 template <typename Record> void llama_otel_put_all(llama_otel_buffer<Record> &) noexcept {}
 
@@ -397,13 +399,17 @@ void llama_otel_put_all(llama_otel_buffer<Record> & data, const Key & key, const
 template <typename V, typename... Attrs> void llama_otel_measure(llama_otel_metric metric, V value, const Attrs &... attrs) noexcept {
     static_assert(std::is_arithmetic_v<V>, "LLAMA_OTEL: a measurement must be a number");
     constexpr size_t n_attrs = sizeof...(attrs) / 2;
-    llama_otel_measurement<n_attrs> data;
-    static_assert(offsetof(decltype(data), attrs) == sizeof(data.head) + sizeof(data.record), "the backend reads one piece");
-    data.head   = { LLAMA_OTEL_ENTRY_METRIC, (uint32_t) (sizeof(data.record) + n_attrs * sizeof(llama_otel_attr)), 0, 0 };
-    data.record = { (double) value, metric, 0, 0 };
-    data.strings[0] = '\0'; // else GCC warns that memory is handed over which nothing was written to
-    data.put(attrs...);
-    llama_otel_submit(data.head, data.strings);
+    constexpr size_t size    = sizeof(llama_otel_metric_record) + n_attrs * sizeof(llama_otel_attr);
+    llama_otel_entry * head = llama_otel_reserve(sizeof(llama_otel_entry) + size + n_attrs * LLAMA_OTEL_MAX_STRING);
+    if (!head) {
+        return;
+    }
+    auto * record = new (head + 1) llama_otel_metric_record{ (double) value, metric, n_attrs, 0 };
+    auto * first  = reinterpret_cast<llama_otel_attr *>(record + 1);
+    llama_otel_attr_writer writer = { first, reinterpret_cast<char *>(first + n_attrs), 0 };
+    writer.put(attrs...);
+    new (head) llama_otel_entry{ LLAMA_OTEL_ENTRY_METRIC, (uint32_t) size, writer.n_strings, 0 };
+    llama_otel_commit(head);
 }
 
 // Fills in time and span, and hands it over.

@@ -51,8 +51,8 @@ struct order_queue {
 
 class metric_pipeline {
 public:
-    metric_pipeline(const config & config, const origin & origin, const std::string & version, std::vector<std::string> & warnings) :
-        instruments(origin.resource, version, config.metrics_temporality, config.exponential_histograms), out(make_metric_outlet(config, instruments.provider(), prepare_exit_again, warnings)),
+    metric_pipeline(const llama_otel_control & control, const config & config, const origin & origin, std::vector<std::string> & warnings) :
+        control(control), instruments(origin.resource, control.llama_version, config.metrics_temporality, config.exponential_histograms), out(make_metric_outlet(config, instruments.provider(), prepare_exit_again, warnings)),
         interval(config.metric_interval), due(steady::now() + interval) {}
 
     void hand_over(bool now, const span_pipeline * spans) {
@@ -65,6 +65,7 @@ public:
             return;
         }
         due = steady::now() + interval;
+        control.observe(observed, &instruments);
         instruments.drops();
         if (spans) {
             instruments.own(LLAMA_OTEL_METRIC_LLAMA_OTEL_QUEUE_USAGE, (double) (spans->queue.size() + spans->queue.out->waiting()), { { "llama.otel.signal", "traces" } });
@@ -75,12 +76,19 @@ public:
         }
     }
 
+    const llama_otel_control &            control;
     llama_otel_cpp::instruments           instruments;
     std::unique_ptr<outlet<metric_batch>> out;
 
     steady::time_point next() const { return due; }
 
 private:
+    // a gauge that the runtime keeps up to date; called by C++ of ours, through which nothing is thrown
+    static void observed(void * to, const llama_otel_metric_record * record, size_t size) noexcept {
+        const entry entry = { record_kind::metric, record, size, "", 0 };
+        static_cast<llama_otel_cpp::instruments *>(to)->measurement(record_view<llama_otel_metric_record>(entry));
+    }
+
     void durations(const char * signal, const std::vector<std::pair<bool, double>> & exports) {
         for (const auto & [delivered, seconds] : exports) {
             instruments.own(LLAMA_OTEL_METRIC_LLAMA_OTEL_EXPORT_DURATION, seconds, { { "llama.otel.signal", signal }, { "llama.otel.outcome", delivered ? "ok" : "error" } });
@@ -103,7 +111,7 @@ public:
         }
         if (config.metrics != exporter::none) {
             instruments::warm_up(origin->resource);
-            metrics = std::make_unique<metric_pipeline>(config, *origin, control.llama_version, warnings);
+            metrics = std::make_unique<metric_pipeline>(control, config, *origin, warnings);
         }
         compare_clocks();
         warm_up();

@@ -97,7 +97,7 @@ constexpr metric_definition METRICS[] = {
     { "llama.backend.init.duration", "s", "Time to initialise a backend.", instrument::histogram, value_type::floating, BOUNDS_7, 22, KEYS_7, 1 },
     { "llama.cancellation.count", "{cancellation}", "Operations that the caller stopped through a callback.", instrument::counter, value_type::integer, nullptr, 0, KEYS_8, 2 },
     { "llama.context.init.duration", "s", "Time to create a context.", instrument::histogram, value_type::floating, BOUNDS_9, 22, KEYS_9, 1 },
-    { "llama.context.utilization", "1", "The longest sequence of a context over the window that each of its sequences has, measured at every 256th of it.", instrument::gauge, value_type::floating, nullptr, 0, KEYS_10, 1 },
+    { "llama.context.utilization", "1", "The longest sequence of a context over the window that each of its sequences has.", instrument::gauge, value_type::floating, nullptr, 0, KEYS_10, 1 },
     { "llama.decode.batch.size", "{token}", "Tokens in a decoded batch.", instrument::histogram, value_type::integer, BOUNDS_11, 18, KEYS_11, 1 },
     { "llama.decode.duration", "s", "Time to decode a batch, the wait for the devices included.", instrument::histogram, value_type::floating, BOUNDS_12, 22, KEYS_12, 2 },
     { "llama.decode.sequences", "{sequence}", "Sequences in a decoded batch.", instrument::histogram, value_type::integer, BOUNDS_13, 11, KEYS_13, 1 },

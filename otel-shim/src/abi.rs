@@ -190,6 +190,8 @@ pub struct Control {
     pub end_generations: unsafe extern "C" fn(),
     /// Hands over what the runtime still holds back of the calling thread.
     pub hand_over: unsafe extern "C" fn(),
+    /// Tells the gauges that are kept up to date: a record of so many bytes for each.
+    pub observe: unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void, *const MetricRecord, usize), *mut c_void),
 }
 
 /// The program's own current span, `llama_otel_host_span`.

@@ -1,10 +1,13 @@
 //! Measurements → the SDK's instruments. Runs on the drain thread only.
 
+use std::ffi::c_void;
+
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, Value};
 
-use crate::abi::{Attr, MetricRecord, NO_METRIC, SpanRecord};
+use crate::abi::{Attr, Control, MetricRecord, NO_METRIC, SpanRecord};
 use crate::registry::{Instrument, METRICS, Metric, MetricDef, ValueType};
+use crate::guarded;
 use crate::ring;
 use crate::span::{attributes, duration_s, key_value};
 
@@ -79,6 +82,20 @@ impl Instruments {
     /// One measurement of the runtime's.
     pub fn measurement(&mut self, record: &MetricRecord, attrs: &[Attr], strings: &[u8]) {
         self.record_as(record.metric, record.value, attrs.iter().filter_map(|attr| key_value(attr, strings)).collect());
+    }
+
+    /// The runtime's gauges that are kept up to date, as they are now.
+    pub fn observe(&mut self, control: &Control) {
+        unsafe extern "C" fn tell(to: *mut c_void, record: *const MetricRecord, size: usize) {
+            // SAFETY: `to` is the instruments that are lent below. The record has `size` bytes, its attributes and no strings in them.
+            let (instruments, record, attrs) = unsafe {
+                let n = (size - size_of::<MetricRecord>()) / size_of::<Attr>();
+                (&mut *to.cast::<Instruments>(), &*record, std::slice::from_raw_parts(record.add(1).cast::<Attr>(), n))
+            };
+            guarded((), || instruments.measurement(record, attrs, &[]));
+        }
+        // SAFETY: the runtime's function, which calls `tell` on this thread, which is the only one that asks.
+        unsafe { (control.observe)(tell, std::ptr::from_mut(self).cast()) };
     }
 
     /// The duration of a span that has a histogram, with those of its attributes that the histogram has.

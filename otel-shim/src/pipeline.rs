@@ -296,7 +296,7 @@ impl Drain {
             Some(SpanSink::Exporter(spans)) => Some((&spans.outlet, spans.waiting.len())),
             _ => None,
         };
-        metrics.export(now, outlet);
+        metrics.export(now, outlet, self.control);
     }
 
     /// Everything that was recorded before, to the receiver. False if something was refused or the time ran out.
@@ -438,8 +438,9 @@ where
 
 impl Metrics {
     /// Collects and exports if it is time; `spans` is the way out for spans and the number that wait before it.
-    fn export(&mut self, now: bool, spans: Option<(&Outlet<Vec<SpanData>>, usize)>) {
+    fn export(&mut self, now: bool, spans: Option<(&Outlet<Vec<SpanData>>, usize)>, control: &Control) {
         let Some(own) = &mut self.own else {
+            self.instruments.observe(control);
             self.instruments.drops();
             return;
         };
@@ -456,6 +457,7 @@ impl Metrics {
             return;
         }
         own.next = Instant::now() + own.interval;
+        self.instruments.observe(control);
         self.instruments.drops();
         if let Some((outlet, waiting)) = spans {
             let n = (waiting as u64 + outlet.waiting()) as f64;

@@ -107,7 +107,7 @@ pub enum Metric {
     LlamaCancellationCount = 8,
     /// `llama.context.init.duration`: Time to create a context.
     LlamaContextInitDuration = 9,
-    /// `llama.context.utilization`: The longest sequence of a context over the window that each of its sequences has, measured at every 256th of it.
+    /// `llama.context.utilization`: The longest sequence of a context over the window that each of its sequences has.
     LlamaContextUtilization = 10,
     /// `llama.decode.batch.size`: Tokens in a decoded batch.
     LlamaDecodeBatchSize = 11,
@@ -480,7 +480,7 @@ pub static METRICS: &[MetricDef] = &[
     MetricDef {
         name: "llama.context.utilization",
         unit: "1",
-        description: "The longest sequence of a context over the window that each of its sequences has, measured at every 256th of it.",
+        description: "The longest sequence of a context over the window that each of its sequences has.",
         instrument: Instrument::Gauge,
         value: ValueType::Double,
         buckets: &[],

@@ -14,13 +14,7 @@ static void start(llama_otel_control * control) { control->detail = LLAMA_OTEL_D
 
 static void span(const llama_otel_span_record * record, size_t, const char *, size_t) { printf("span %s\n", record->name); }
 
-static double cells; // in use, as the runtime measured it last
-
-static void metric(const llama_otel_metric_record * record, size_t, const char *, size_t) {
-    if (record->metric == LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE) {
-        cells = record->value;
-    }
-}
+static void metric(const llama_otel_metric_record *, size_t, const char *, size_t) {}
 
 static void event(const llama_otel_event_record *, size_t, const char *, size_t) {}
 
@@ -97,16 +91,36 @@ static void sequences(llama_context * ctx) {
 #    else
 #        define KV(what, ctx)   llama_kv_cache_##what(ctx)
 #    endif
+struct cells_of {
+    int64_t context_id;
+    double  used;
+};
+
+static void take_cells(void * to, const llama_otel_metric_record * record, size_t) {
+    const auto * first = reinterpret_cast<const llama_otel_attr *>(record + 1); // llama.context.id
+    auto *       cells = static_cast<cells_of *>(to);
+    if (record->metric == LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE && first->value.i == cells->context_id) {
+        cells->used = record->value;
+    }
+}
+
+// in use, as the runtime tells it
+static double cells(llama_context * ctx) {
+    cells_of cells = { llama_otel_context_id(ctx), -1 };
+    llama_otel_ctl.observe(take_cells, &cells);
+    return cells.used;
+}
+
 // 40 tokens, of which 16 in the middle are removed; the holes are closed, and a token comes behind: cells have moved, and as
 // many are in use as were decoded and not removed
 static void defragment(llama_context * ctx) {
     CHECK(decode(ctx, 40, 0) == 0);
-    CHECK(cells == 40);
+    CHECK(cells(ctx) == 40);
     SEQ(seq_rm, ctx, 0, 8, 24);
     KV(defrag, ctx);
     KV(update, ctx);
     CHECK(decode(ctx, 1, 40) == 0);
-    CHECK(cells == 40 - 16 + 1);
+    CHECK(cells(ctx) == 40 - 16 + 1);
     CLEAR(ctx);
 }
 #endif
