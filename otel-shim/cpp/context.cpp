@@ -198,9 +198,8 @@ void llama_otel_end_generations() noexcept {
 void llama_otel_observe_contexts(const llama_otel_observer & observer) noexcept {
     for (llama_otel_context & slot : contexts) {
         const int64_t n_ctx   = slot.n_ctx.load(std::memory_order_acquire);
-        const int64_t id      = slot.id.load(std::memory_order_relaxed);
-        const int64_t longest = slot.longest.load(std::memory_order_relaxed);
-        std::atomic_thread_fence(std::memory_order_acquire);
+        const int64_t id      = slot.id.load(std::memory_order_acquire);
+        const int64_t longest = slot.longest.load(std::memory_order_acquire);
         // one that went meanwhile has its end told by a record
         if (n_ctx > 0 && slot.n_ctx.load(std::memory_order_relaxed) == n_ctx && slot.id.load(std::memory_order_relaxed) == id) {
             observer.gauge(LLAMA_OTEL_METRIC_LLAMA_CONTEXT_UTILIZATION, (double) longest / (double) n_ctx, "llama.context.id", id);

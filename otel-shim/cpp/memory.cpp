@@ -248,10 +248,9 @@ void llama_otel_observe_cells(const llama_otel_observer & observer) noexcept {
         if (!owner || !pool.text) {
             continue;
         }
-        const int64_t            id    = slot.context_id.load(std::memory_order_relaxed);
-        const int64_t            used  = slot.used.load(std::memory_order_relaxed);
-        const int64_t            total = slot.total.load(std::memory_order_relaxed);
-        std::atomic_thread_fence(std::memory_order_acquire);
+        const int64_t            id    = slot.context_id.load(std::memory_order_acquire);
+        const int64_t            used  = slot.used.load(std::memory_order_acquire);
+        const int64_t            total = slot.total.load(std::memory_order_acquire);
         if (slot.owner.load(std::memory_order_relaxed) != owner || slot.context_id.load(std::memory_order_relaxed) != id) {
             continue; // it went meanwhile, and its end is told by a record
         }

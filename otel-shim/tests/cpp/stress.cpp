@@ -11,6 +11,10 @@
 #include <thread>
 #include <vector>
 
+#if !defined(__linux__)
+static int64_t ggml_time_us() { return llama_otel_now_ns() / 1000; }
+#endif
+
 static llama_otel_control *   control = nullptr;
 static std::atomic<uint64_t> n_spans{ 0 };
 static std::atomic<uint64_t> n_metrics{ 0 };
@@ -50,6 +54,14 @@ static void take_event(const llama_otel_event_record * record, size_t size, cons
     n_bytes += look(record, size) + look(strings, strings_size);
 }
 
+static void take_gauge(void *, const llama_otel_metric_record * record, size_t size) {
+    if (record->value < 0 || record->n_attrs == 0 || size != sizeof(*record) + record->n_attrs * sizeof(llama_otel_attr)) {
+        abort();
+    }
+    n_metrics++;
+    n_bytes += look(record, size);
+}
+
 static void take_entries(const void * entries, size_t size) {
     const unsigned char * at  = (const unsigned char *) entries;
     const unsigned char * end = at + size;
@@ -83,6 +95,7 @@ static void work(int thread, const std::atomic<bool> & stop) {
             batch.n_tokens  = 1 + i % 3;
             batch.n_outputs = 1;
             LLAMA_OTEL_IF_ON(llama_otel_batch(context.get(), batch));
+            LLAMA_OTEL_IF_ON(llama_otel_cells(context.get(), "full", i % 100, 100, true));
             LLAMA_OTEL_ADD_ATTRIBUTES("thread", thread, "x", 0.5, "text", std::string(i % 400, 'x'));
             {
                 LLAMA_OTEL_SPAN_TIMED(DECODE, "llama_sample_token", LLAMA_SAMPLER_DURATION);
@@ -96,7 +109,7 @@ static void work(int thread, const std::atomic<bool> & stop) {
             }
         } catch (const std::runtime_error &) {
         }
-        llama_otel_evaluated(context.get(), 1, 10);
+        LLAMA_OTEL_EVALUATED(context.get(), 1, llama_otel_now_ns() / 1000 - 10);
         LLAMA_OTEL_SPAN("llama_free");
         llama_otel_context_destroyed(context.get(), 1, 1);
     }
@@ -123,6 +136,7 @@ int main(int argc, char ** argv) {
     for (uint32_t i = 0; std::chrono::steady_clock::now() < end; i++) {
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
         llama_otel_set_detail(1 + i % LLAMA_OTEL_DETAIL_OP);
+        llama_otel_ctl.observe(take_gauge, nullptr);
         llama_otel_flush(10);
         if (i % 16 == 0) {
             llama_otel_shutdown(10);
