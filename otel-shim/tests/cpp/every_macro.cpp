@@ -4,7 +4,7 @@
 enum ggml_op { GGML_OP_NONE, GGML_OP_VIEW, GGML_OP_RESHAPE, GGML_OP_PERMUTE, GGML_OP_TRANSPOSE, GGML_OP_ADD };
 enum ggml_log_level { GGML_LOG_LEVEL_ERROR = 4 };
 const char * ggml_op_name(ggml_op op);
-int64_t      ggml_time_us(void);
+long long    ggml_time_us(void);
 
 #include "otel.h"
 
