@@ -15,6 +15,7 @@ constexpr llama_otel_literal OK = { "ok" };
 constexpr size_t N_CONTEXTS = 256;
 
 llama_otel_context   contexts[N_CONTEXTS];
+static_assert(std::is_trivially_destructible_v<llama_otel_context>, "a thread may use one when the process ends");
 std::atomic<int64_t> n_contexts{ 0 };
 
 // the context that this thread last gave a batch
@@ -42,6 +43,11 @@ llama_otel_context * find_owner(const void * owner) noexcept {
         }
     }
     return nullptr;
+}
+
+void set_sequences(llama_otel_context & slot, llama_otel_sequences * sequences) noexcept {
+    delete slot.sequences;
+    slot.sequences = sequences;
 }
 
 // the sequences of a context, if they are known
@@ -119,9 +125,9 @@ int64_t llama_otel_new_context(const void * address, const void * memory, const 
     slot->queued_prefill  = false;
     slot->queued          = false;
     try {
-        slot->sequences = std::make_unique<llama_otel_sequences>(address, id, model ? model : "", slot->longest);
+        set_sequences(*slot, new llama_otel_sequences(address, id, model ? model : "", slot->longest));
     } catch (...) { // no memory: the context has no generations
-        slot->sequences.reset();
+        set_sequences(*slot, nullptr);
     }
     slot->id.store(id, std::memory_order_release);
     slot->n_ctx.store(n_ctx, std::memory_order_release);
@@ -157,7 +163,7 @@ void llama_otel_context_destroyed(const void * address, int64_t n_evaluated, int
         const llama_otel_slot_use use(*slot);
         if (slot->sequences) {
             slot->sequences->clear("freed");
-            slot->sequences.reset();
+            set_sequences(*slot, nullptr);
         }
         llama_otel_cells_gone(id);
         if (slot->n_ctx.exchange(0, std::memory_order_relaxed) > 0) {

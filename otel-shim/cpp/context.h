@@ -6,6 +6,7 @@
 
 #include <thread>
 
+// Plain data: when the process ends, other threads may be at work with it, so nothing of it is ever destroyed by itself.
 struct llama_otel_context {
     std::atomic<const void *> address; // null: the slot is free
     std::atomic<const void *> memory;  // llama_memory_t, null if the tree has none
@@ -16,7 +17,7 @@ struct llama_otel_context {
     std::atomic<int64_t>      longest; // positions of it that the longest sequence takes
 
     std::atomic<bool>         taken; // by whoever uses what is below: the context's thread, or the end of telemetry
-    std::unique_ptr<llama_otel_sequences> sequences; // null: there was no memory for it
+    llama_otel_sequences *                sequences; // null: there was no memory for it
     llama_otel_batch_kind                 batch;     // the one that is being decoded
     int64_t                               batch_start_ns;
     int64_t                               n_tokens;
