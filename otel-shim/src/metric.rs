@@ -6,8 +6,8 @@ use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, Value};
 
 use crate::abi::{Attr, Control, MetricRecord, NO_METRIC, SpanRecord};
-use crate::registry::{Instrument, METRICS, Metric, MetricDef, ValueType};
 use crate::guarded;
+use crate::registry::{Instrument, METRICS, Metric, MetricDef, ValueType};
 use crate::ring;
 use crate::span::{attributes, duration_s, key_value};
 
