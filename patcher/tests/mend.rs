@@ -240,10 +240,10 @@ fn a_function_that_lost_its_text_but_not_its_beginning_is_kept() {
         "context * init_from_model(model * model, context_params params) {{\n{checks}{work}    return ctx;\n}}\n"
     );
     let new = format!(
-        "context::context(const model & model, context_params params) {{\n{work}}}\ncontext * start_from_model(model * model, context_params params) {{\n{checks}    return new context(*model, params);\n}}\n"
+        "context::context(model * model, context_params params) {{\n{work}}}\ncontext * open_model(model * model, context_params params) {{\n{checks}    return new context(*model, params);\n}}\n"
     );
     let found = proposals("function = 'init_from_model', position = 'body-start'", "LLAMA_OTEL_X(1);", &old, &new);
-    assert_eq!(found[0].function.as_deref(), Some("start_from_model"), "{found:?}");
+    assert_eq!(found[0].function.as_deref(), Some("open_model"), "{found:?}");
 }
 
 /// What was one function is two now, of which a third one calls one or the other.
