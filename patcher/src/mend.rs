@@ -566,13 +566,12 @@ fn anchor(
         places.push(Anchored { alternate, found, statement, around, why });
     }
     // Of a statement that is gone: as soon as everything that the line needs is there.
-    if let Some((word, at)) = declared.iter().max_by_key(|(_, at)| *at) {
-        if let Some((alternate, found)) = draft.place(point, file, file.line_of(*at), Position::After) {
-            let why =
-                vec![format!("`{word}`, which the line uses, is declared there; the statement itself is not found")];
-            let around = around(found.first()?);
-            places.push(Anchored { alternate, found, statement: 0.8 * DECLARED, around, why });
-        }
+    if let Some((word, at)) = declared.iter().max_by_key(|(_, at)| *at)
+        && let Some((alternate, found)) = draft.place(point, file, file.line_of(*at), Position::After)
+    {
+        let why = vec![format!("`{word}`, which the line uses, is declared there; the statement itself is not found")];
+        let around = around(found.first()?);
+        places.push(Anchored { alternate, found, statement: 0.8 * DECLARED, around, why });
     }
     places.into_iter().max_by(|a, b| a.worth().total_cmp(&b.worth()))
 }
