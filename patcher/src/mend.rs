@@ -3,6 +3,9 @@
 //!
 //! Nothing here places a line. A proposal is for a person to judge; it is checked to have a place, not to be right.
 
+mod calls;
+mod surroundings;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::ops::Range;
@@ -11,6 +14,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use thiserror::Error;
 
+use self::calls::{CallEvidence, Split};
+use self::surroundings::Surroundings;
 use crate::locate::{self, Found};
 use crate::point::{Alternate, Point, PointSet, Position};
 use crate::source::{Body, Function, Parameter, SourceFile};
@@ -22,6 +27,22 @@ const LOOKED_INTO: usize = 40;
 const PROPOSED: usize = 5;
 /// Files that can hold a function.
 const EXTENSIONS: [&str; 6] = ["c", "cc", "cpp", "cxx", "h", "hpp"];
+/// How much it speaks for a function that it is called where the lost one was.
+const CALLED: f64 = 0.2;
+/// What is left of a function that has only a part of the lost one's text, and what goes to the one that calls the parts.
+const A_PART: f64 = 0.75;
+const A_WHOLE: f64 = 0.9;
+/// How like a statement must be to be taken for the remembered one, and how many are tried.
+const ALIKE: f64 = 0.4;
+const LIKEST: usize = 3;
+/// How like a statement is at least that has the remembered one's comment above it.
+const COMMENT: f64 = 0.7;
+/// What is left of a place for each word of the line that is declared below it.
+const TOO_EARLY: f64 = 0.7;
+/// What is left of a place in a loop, of a line that was in none: it would run more often.
+const IN_LOOP: f64 = 0.5;
+/// How much speaks for the place where the last of the line's words is declared.
+const DECLARED: f64 = 0.5;
 /// The expression that finds every statement.
 const ANY: &str = ".";
 /// Length of the shingles that texts are compared by, in tokens.
@@ -67,7 +88,7 @@ pub enum MendError {
 pub fn mend(point: &Point, before: &Tree, after: &Tree) -> Result<Vec<Proposal>, MendError> {
     let memory = Memory::of(point, before)?;
     let corpus = Corpus::read(after, &memory)?;
-    let mut ranked = corpus.rank(&memory);
+    let mut ranked = corpus.rank(&memory, &Corpus::read(before, &memory)?);
     ranked.truncate(LOOKED_INTO);
     let mut proposals: Vec<Proposal> =
         ranked.into_iter().filter_map(|candidate| corpus.propose(point, &memory, candidate)).collect();
@@ -86,6 +107,12 @@ struct Memory {
     text: Text,
     /// The first site's statement, its first line.
     statement: String,
+    /// Whether it is run more than once in a run of the function.
+    is_in_loop: bool,
+    /// What stands around the first site.
+    surroundings: Surroundings,
+    /// Words of the inserted line that the function has.
+    words: BTreeSet<String>,
     /// Number of sites.
     sites: usize,
 }
@@ -122,13 +149,19 @@ impl Memory {
             });
             let range = function.map_or(0..file.bytes.len(), body);
             let statement = file.line_text(first.site.line);
+            let text = Text::of(&file, range.clone());
+            let mut words = words_of(&first.site.inserted);
+            words.retain(|word| text.words.contains(word));
             return Ok(Memory {
                 alternate: alternate.clone(),
                 has_own_line: point.at.first().is_some_and(|first| first.insert != alternate.insert),
                 file: alternate.file.clone(),
                 function: function.map(Signature::of),
-                text: Text::of(&file, range),
+                text,
                 statement,
+                is_in_loop: file.loops_around(first.offset) > 0,
+                surroundings: Surroundings::of(&file, &range, first.offset, first.site.line),
+                words,
                 sites: finding.found.len(),
             });
         }
@@ -144,6 +177,8 @@ impl Memory {
 struct Text {
     shingles: HashMap<u64, usize>,
     words: BTreeSet<String>,
+    /// Names of the functions that it calls.
+    calls: BTreeSet<String>,
 }
 
 impl Text {
@@ -154,7 +189,7 @@ impl Text {
         for window in tokens.windows(SHINGLE) {
             *shingles.entry(hash(window)).or_insert(0) += 1;
         }
-        Text { words: tokens.into_iter().collect(), shingles }
+        Text { calls: calls::called(&tokens), words: tokens.into_iter().collect(), shingles }
     }
 }
 
@@ -188,11 +223,16 @@ fn is_word(token: &str) -> bool {
     token.starts_with(|c: char| c == '_' || c.is_alphanumeric())
 }
 
-/// How like two statements are: the words count more than the signs between them.
+/// How like two statements are: the words count more than the signs between them, and the objects least.
 fn statement_likeness(one: &str, other: &str) -> f64 {
+    let parts = |text: &str| {
+        let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let with_objects = likeness_of(&parts(one), &parts(other));
     let (one, other) = (without_receivers(tokens(one)), without_receivers(tokens(other)));
     let words = |tokens: &[String]| tokens.iter().filter(|token| is_word(token)).cloned().collect::<Vec<_>>();
-    0.8 * likeness_of(&words(&one), &words(&other)) + 0.2 * likeness_of(&one, &other)
+    0.75 * likeness_of(&words(&one), &words(&other)) + 0.15 * likeness_of(&one, &other) + 0.10 * with_objects
 }
 
 fn hash(window: &[String]) -> u64 {
@@ -222,8 +262,10 @@ fn tokens(text: &str) -> Vec<String> {
 struct Corpus {
     files: Vec<SourceFile>,
     candidates: Vec<Candidate>,
-    /// In how many candidates a shingle occurs.
-    frequency: HashMap<u64, usize>,
+    /// In which candidates a shingle occurs, and how often.
+    index: HashMap<u64, Vec<(usize, usize)>>,
+    /// What each candidate's text weighs.
+    totals: Vec<f64>,
 }
 
 /// A function, or a file where the point is one of the file's.
@@ -236,9 +278,15 @@ struct Candidate {
 /// A candidate and how like the remembered function it is.
 struct Ranked<'a> {
     candidate: &'a Candidate,
+    /// The candidate's place among all of them.
+    number: usize,
     score: f64,
     text: f64,
     name: f64,
+    /// How much of the remembered text it has.
+    held: f64,
+    /// What is to be said of it, besides that.
+    evidence: Vec<String>,
 }
 
 impl Corpus {
@@ -252,11 +300,14 @@ impl Corpus {
                     None => extension(path) == extension(&memory.file),
                 }
         };
-        let mut corpus = Corpus { files: Vec::new(), candidates: Vec::new(), frequency: HashMap::new() };
+        let mut corpus =
+            Corpus { files: Vec::new(), candidates: Vec::new(), index: HashMap::new(), totals: Vec::new() };
         for path in tree.paths()?.into_iter().filter(is_wanted) {
             let Some(bytes) = tree.read(&path)? else { continue };
             corpus.add(&path, bytes, memory);
         }
+        let total = |text: &Text| text.shingles.iter().map(|(s, n)| corpus.weight(*s) * *n as f64).sum::<f64>();
+        corpus.totals = corpus.candidates.iter().map(|candidate| total(&candidate.text)).collect();
         Ok(corpus)
     }
 
@@ -264,8 +315,8 @@ impl Corpus {
         let file = SourceFile::parse(path, bytes);
         let mut push = |function, range| {
             let text = Text::of(&file, range);
-            for shingle in text.shingles.keys() {
-                *self.frequency.entry(*shingle).or_insert(0) += 1;
+            for (shingle, times) in &text.shingles {
+                self.index.entry(*shingle).or_default().push((self.candidates.len(), *times));
             }
             self.candidates.push(Candidate { file: self.files.len(), function, text });
         };
@@ -292,37 +343,82 @@ impl Corpus {
 
     /// Rare shingles tell more.
     fn weight(&self, shingle: u64) -> f64 {
-        let known = self.frequency.get(&shingle).copied().unwrap_or(0);
+        let known = self.index.get(&shingle).map_or(0, Vec::len);
         ((1 + self.candidates.len()) as f64 / (1 + known) as f64).ln().max(0.01)
     }
 
-    fn rank(&self, memory: &Memory) -> Vec<Ranked<'_>> {
+    /// The candidates by what speaks for them: what they are like, and that they are called where the lost one was.
+    fn rank(&self, memory: &Memory, old: &Corpus) -> Vec<Ranked<'_>> {
+        let mut ranked = self.compare(&memory.text, memory.function.as_ref(), &memory.file);
+        let calls = CallEvidence::of(memory, old, self);
+        let mut held = vec![0.0; self.candidates.len()];
+        for one in &ranked {
+            held[one.number] = one.held;
+        }
+        if let Some(split) = Split::of(memory, self, &calls, &held) {
+            self.follow(&split, &mut ranked);
+        }
+        for one in &mut ranked {
+            let worth = calls.worth(one.number);
+            one.score += CALLED * worth * (1.0 - one.score);
+            if let Some(callers) = calls.callers(one.number).filter(|_| worth >= 0.1) {
+                one.evidence.push(format!("called where the old one was, in {callers}"));
+            }
+        }
+        ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
+        ranked
+    }
+
+    /// What calls all the parts takes their text over.
+    fn follow(&self, split: &Split, ranked: &mut [Ranked<'_>]) {
+        let name = |number: &usize| self.function(&self.candidates[*number]).map(|f| format!("`{}`", f.name));
+        let parts: BTreeSet<_> = split.parts.iter().filter_map(name).collect();
+        let parts = parts.into_iter().collect::<Vec<_>>().join(" and ");
+        let part = |one: &&Ranked<'_>| split.parts.contains(&one.number);
+        let likest = ranked.iter().filter(part).map(|one| one.score).fold(0.0, f64::max);
+        for one in ranked {
+            if split.parts.contains(&one.number) {
+                one.score *= A_PART;
+                one.evidence.push(format!("but only a part: its text is in {parts}"));
+            } else if split.whole.contains(&one.number) && one.score < A_WHOLE * likest {
+                one.score = A_WHOLE * likest;
+                one.evidence.push(format!("calls {parts}, which have its text"));
+            }
+        }
+    }
+
+    /// The candidates by how like they are to a function: its text, head and file.
+    fn compare(&self, text: &Text, function: Option<&Signature>, path: &str) -> Vec<Ranked<'_>> {
         let total = |text: &Text| text.shingles.iter().map(|(s, n)| self.weight(*s) * *n as f64).sum::<f64>();
-        let of_memory = total(&memory.text);
+        let of_memory = total(text);
+        let mut shared = vec![0.0; self.candidates.len()];
+        for (shingle, times) in &text.shingles {
+            let weight = self.weight(*shingle);
+            for (number, there) in self.index.get(shingle).into_iter().flatten() {
+                shared[*number] += weight * *times.min(there) as f64;
+            }
+        }
         let mut ranked: Vec<_> = self
             .candidates
             .iter()
-            .map(|candidate| {
-                let shared: f64 = memory
-                    .text
-                    .shingles
-                    .iter()
-                    .filter_map(|(s, n)| Some(self.weight(*s) * *n.min(candidate.text.shingles.get(s)?) as f64))
-                    .sum();
-                let of_candidate = total(&candidate.text);
+            .enumerate()
+            .map(|(number, candidate)| {
+                let shared: f64 = shared[number];
+                let of_candidate = self.totals[number];
                 let whole = ratio(shared, of_memory + of_candidate - shared);
                 // A function that was split, or took another one in, holds it or is held by it.
-                let part = ratio(shared, of_memory.min(of_candidate)) * ratio(shared, of_memory).sqrt();
+                let held = ratio(shared, of_memory);
+                let part = ratio(shared, of_memory.min(of_candidate)) * held.sqrt();
                 let text = 0.6 * whole + 0.4 * part;
-                let file = nearness(&memory.file, &self.file(candidate).path);
-                let (name, types) = match (&memory.function, self.function(candidate)) {
+                let file = nearness(path, &self.file(candidate).path);
+                let (name, types) = match (function, self.function(candidate)) {
                     (Some(old), Some(new)) => {
                         (likeness(&old.name, &new.name), overlap(&old.types, &Signature::of(new).types))
                     }
-                    _ => (likeness(&memory.file, &self.file(candidate).path), 1.0),
+                    _ => (likeness(path, &self.file(candidate).path), 1.0),
                 };
                 let score = 0.55 * text + 0.30 * name + 0.10 * types + 0.05 * file;
-                Ranked { candidate, score, text, name }
+                Ranked { candidate, number, score, text, name, held, evidence: Vec::new() }
             })
             .collect();
         ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -345,14 +441,21 @@ impl Corpus {
         if let Some(function) = function {
             bind(&mut draft, file, function, &candidate.text, &mut evidence)?;
         }
+        evidence.extend(ranked.evidence);
         let mut score = ranked.score;
         let (alternate, found) = if memory.is_anchored() {
-            let (alternate, found, statement) = self.anchor(point, memory, file, &draft, &mut evidence)?;
-            score = 0.6 * score + 0.4 * statement;
+            let Anchored { alternate, found, statement, around, why } =
+                anchor(point, memory, file, &body(function?), &draft)?;
+            score = 0.55 * score + 0.35 * statement + 0.10 * around;
+            evidence.extend(why);
             (alternate, found)
         } else {
             let alternate = draft.toml(None);
             let found = place(point, file, &alternate)?;
+            if let (Some(function), Some(first)) = (function, found.first()) {
+                let around = Surroundings::of(file, &body(function), first.offset, first.site.line);
+                score = 0.85 * score + 0.15 * around.likeness(&memory.surroundings);
+            }
             (alternate, found)
         };
         let first = found.first()?;
@@ -385,49 +488,92 @@ impl Corpus {
             evidence,
         })
     }
+}
 
-    /// The statement in a function that is the remembered one, or most like it.
-    fn anchor(
-        &self,
-        point: &Point,
-        memory: &Memory,
-        file: &SourceFile,
-        draft: &Draft<'_>,
-        evidence: &mut Vec<String>,
-    ) -> Option<(String, Vec<Found>, f64)> {
-        let anchor = memory.alternate.anchor.as_ref()?;
-        let alternate = draft.toml(Some(&anchor.written));
-        if let Some(found) = place(point, file, &alternate) {
-            let line = file.line_text(found.first()?.site.line);
-            let same = statement_likeness(&line, &memory.statement);
-            evidence.push(format!("the statement is there: `{line}`"));
-            return Some((alternate, found, 0.5 + 0.5 * same));
-        }
-        // Whatever stands alone on its line.
-        let any = draft.any();
-        let set = PointSet::parse([("any.toml", any)]).ok()?;
-        let finding = locate::locate(file, set.points().first()?.at.first()?).ok()?;
-        let mut lines: Vec<_> = finding
-            .found
-            .iter()
-            .map(|found| {
-                let line = file.line_text(found.site.line);
-                (statement_likeness(&line, &memory.statement), line)
-            })
-            .filter(|(like, _)| *like >= 0.4)
-            .collect();
-        lines.sort_by(|a, b| b.0.total_cmp(&a.0));
-        lines.dedup();
-        for (like, line) in lines.into_iter().take(3) {
-            let regex = draft.regex(&line);
-            let alternate = draft.toml(Some(&regex));
-            if let Some(found) = place(point, file, &alternate) {
-                evidence.push(format!("`{}` is now `{line}` ({:.0} %)", memory.statement, 100.0 * like));
-                return Some((alternate, found, 0.8 * like));
-            }
-        }
-        None
+/// A place for an anchored line in a function.
+struct Anchored {
+    alternate: String,
+    found: Vec<Found>,
+    /// How like its statement is to the remembered one.
+    statement: f64,
+    /// How like the statements around it are.
+    around: f64,
+    why: Vec<String>,
+}
+
+impl Anchored {
+    fn worth(&self) -> f64 {
+        0.8 * self.statement + 0.2 * self.around
     }
+}
+
+/// The place in a function whose statement is the remembered one, or most like it.
+fn anchor(
+    point: &Point,
+    memory: &Memory,
+    file: &SourceFile,
+    body: &Range<usize>,
+    draft: &Draft<'_>,
+) -> Option<Anchored> {
+    let around =
+        |found: &Found| Surroundings::of(file, body, found.offset, found.site.line).likeness(&memory.surroundings);
+    let anchor = memory.alternate.anchor.as_ref()?;
+    let alternate = draft.toml(Some(&anchor.written));
+    if let Some(found) = place(point, file, &alternate) {
+        let first = found.first()?;
+        let line = file.line_text(first.site.line);
+        let same = statement_likeness(&line, &memory.statement);
+        let why = vec![format!("the statement is there: `{line}`")];
+        let around = around(first);
+        return Some(Anchored { alternate, statement: 0.5 + 0.5 * same, around, found, why });
+    }
+    // Whatever stands alone on its line.
+    let set = PointSet::parse([("any.toml", draft.any())]).ok()?;
+    let statements = locate::locate(file, set.points().first()?.at.first()?).ok()?.found;
+    let declared = surroundings::declarations(file, body, &memory.words);
+    let too_early = |found: &Found| declared.iter().filter(|(_, at)| *at >= found.offset).count();
+    let mut likest: Vec<_> = statements
+        .iter()
+        .filter_map(|found| {
+            let line = file.line_text(found.site.line);
+            let like = statement_likeness(&line, &memory.statement);
+            let comment = surroundings::comment_above(file, found.site.line);
+            let is_told = comment.is_some() && comment == memory.surroundings.comment;
+            let like = if is_told { like.max(COMMENT) } else { like };
+            (like >= ALIKE).then_some((like, is_told, found.site.line))
+        })
+        .collect();
+    likest.sort_by(|a, b| b.0.total_cmp(&a.0));
+    likest.truncate(LIKEST);
+    let mut places = Vec::new();
+    for (like, is_told, number) in likest {
+        let line = file.line_text(number);
+        let position = memory.alternate.position;
+        let Some((alternate, found)) = draft.place(point, file, number, position) else { continue };
+        let first = found.first()?;
+        let mut why = vec![format!("`{}` is now `{line}` ({:.0} %)", memory.statement, 100.0 * like)];
+        why.extend(is_told.then(|| "the same comment above".to_owned()));
+        let early = too_early(first);
+        if early > 0 {
+            why.push(format!("but {early} of the line's words are declared further down"));
+        }
+        let mut statement = 0.8 * like * TOO_EARLY.powi(early as i32);
+        if file.loops_around(first.offset) > 0 && !memory.is_in_loop {
+            why.push("but in a loop, where the old one was in none".to_owned());
+            statement *= IN_LOOP;
+        }
+        let around = around(first);
+        places.push(Anchored { alternate, found, statement, around, why });
+    }
+    // Of a statement that is gone: as soon as everything that the line needs is there.
+    if let Some((word, at)) = declared.iter().max_by_key(|(_, at)| *at)
+        && let Some((alternate, found)) = draft.place(point, file, file.line_of(*at), Position::After)
+    {
+        let why = vec![format!("`{word}`, which the line uses, is declared there; the statement itself is not found")];
+        let around = around(found.first()?);
+        places.push(Anchored { alternate, found, statement: 0.8 * DECLARED, around, why });
+    }
+    places.into_iter().max_by(|a, b| a.worth().total_cmp(&b.worth()))
 }
 
 /// Names the parameters in a draft: those that the line uses, and one that picks the overload. A parameter that is gone
@@ -510,10 +656,39 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     fn toml(&self, matching: Option<&str>) -> String {
-        self.write(matching, self.memory.alternate.position, self.memory.alternate.skip_inline)
+        self.write(matching, self.memory.alternate.position, self.memory.alternate.skip_inline, true)
     }
 
-    fn write(&self, matching: Option<&str>, position: Position, skip_inline: bool) -> String {
+    /// The sites of this line at the statement that begins on a line of the file. Where another statement of the function
+    /// begins alike, the expression goes on with the next lines.
+    fn place(
+        &self,
+        point: &Point,
+        file: &SourceFile,
+        number: usize,
+        position: Position,
+    ) -> Option<(String, Vec<Found>)> {
+        let mut regex = self.regex(&file.line_text(number));
+        let mut first = None;
+        for next in number + 1..=number + 3 {
+            let alternate = self.write(Some(&regex), position, self.memory.alternate.skip_inline, true);
+            let found = place(point, file, &alternate)?;
+            let is_there = found.iter().any(|found| found.site.line == number);
+            if !is_there {
+                break;
+            }
+            let is_clear = locate::miscounted(&found, point.count).is_none();
+            let whole = file.line_text(next - 1);
+            first = first.filter(|_| !is_clear).or(Some((alternate, found)));
+            if is_clear || whole.contains(['"', '\'']) || whole.contains("//") || whole.contains("/*") {
+                break;
+            }
+            regex = format!(r"{regex}\s*{}", self.regex(&file.line_text(next)).trim_start_matches('^'));
+        }
+        first
+    }
+
+    fn write(&self, matching: Option<&str>, position: Position, skip_inline: bool, with_line: bool) -> String {
         let mut fields = vec![format!("file = {}", quoted(self.file))];
         fields.extend(self.function.map(|name| format!("function = {}", quoted(name))));
         if !self.params.is_empty() {
@@ -523,7 +698,7 @@ impl Draft<'_> {
         fields.push(format!("position = \"{position}\""));
         fields.extend(matching.map(|regex| format!("match = {}", literal(regex))));
         let insert = self.insert.as_deref().unwrap_or(self.memory.alternate.insert.as_str());
-        if position == self.memory.alternate.position && matching != Some(ANY) {
+        if with_line {
             let is_points_own = self.insert.is_none() && !self.memory.has_own_line;
             fields.extend((!is_points_own).then(|| format!("insert = {}", literal(insert))));
         }
@@ -538,7 +713,7 @@ impl Draft<'_> {
 
     /// A point that finds every statement of the function.
     fn any(&self) -> String {
-        let alternate = self.write(Some(ANY), Position::Before, true);
+        let alternate = self.write(Some(ANY), Position::Before, true, false);
         format!(
             "[[point]]\nid = \"any\"\npurpose = \"any\"\ncount = \"1..\"\ncount_reason = \"any\"\ninsert = 'LLAMA_OTEL_ANY();'\nat = [{alternate}]\n"
         )
@@ -595,12 +770,21 @@ fn place(point: &Point, file: &SourceFile, alternate: &str) -> Option<Vec<Found>
     (!is_refused && !finding.found.is_empty()).then_some(finding.found)
 }
 
-/// Words of the inserted line that the old function knew and the new one does not.
-fn unknown_words(inserted: &str, old: &Text, new: &Text) -> Vec<String> {
+/// Words of an inserted line, without the macro and what stands in strings.
+fn words_of(inserted: &str) -> BTreeSet<String> {
     let mask = crate::mask::Mask::new(inserted.as_bytes());
     let code = String::from_utf8_lossy(mask.code()).into_owned();
-    let words: BTreeSet<_> = tokens(&code).into_iter().filter(|word| !word.starts_with("LLAMA_OTEL_")).collect();
-    words.into_iter().filter(|word| old.words.contains(word) && !new.words.contains(word)).collect()
+    tokens(&code).into_iter().filter(|word| is_word(word) && !word.starts_with("LLAMA_OTEL_")).collect()
+}
+
+/// Words of the inserted line that the old function knew and the new one does not.
+fn unknown_words(inserted: &str, old: &Text, new: &Text) -> Vec<String> {
+    words_of(inserted).into_iter().filter(|word| old.words.contains(word) && !new.words.contains(word)).collect()
+}
+
+/// The last part of a qualified name.
+fn last_name(name: &str) -> &str {
+    name.rsplit("::").next().unwrap_or(name)
 }
 
 fn ratio(part: f64, whole: f64) -> f64 {

@@ -159,6 +159,18 @@ impl SourceFile {
         (node.byte_range() == *range).then_some(node)
     }
 
+    /// In how many loops of its function a byte is, as far as the tree says.
+    pub(crate) fn loops_around(&self, offset: usize) -> usize {
+        let root = self.syntax.as_ref().map(tree_sitter::Tree::root_node);
+        let innermost = root.and_then(|root| root.descendant_for_byte_range(offset, offset));
+        std::iter::successors(innermost, Node::parent)
+            .take_while(|node| !matches!(node.kind(), "function_definition" | "lambda_expression"))
+            .filter(|node| {
+                matches!(node.kind(), "for_statement" | "for_range_loop" | "while_statement" | "do_statement")
+            })
+            .count()
+    }
+
     /// Line number, from 1, of a byte.
     pub fn line_of(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|start| *start <= offset)

@@ -188,6 +188,135 @@ fn nothing_alike_is_no_proposal_and_a_point_that_never_was_is_an_error() {
     assert!(none.is_empty(), "{none:?}");
 }
 
+/// The proposals for a point with one alternate whose file held `old` and is `new` now.
+fn proposals(alternate: &str, insert: &str, old: &str, new: &str) -> Vec<Proposal> {
+    let text = format!(
+        "[[point]]\nid = 's'\npurpose = 'a test'\ninsert = '{insert}'\nat = [{{ file = 'c.cpp', {alternate} }}]\n"
+    );
+    let points = PointSet::parse([("p.toml", text)]).unwrap();
+    mend(&points.points()[0], &tree(&[("c.cpp", old)]), &tree(&[("c.cpp", new)])).unwrap()
+}
+
+#[test]
+fn a_rewritten_function_is_found_by_what_calls_it() {
+    let caller = |call: &str| {
+        format!(
+            "size_t state_set_data(const uint8_t * src, size_t size) {{\n    reader io(src, size);\n    try {{\n        return {call};\n    }} catch (const std::exception & err) {{\n        log_error(err.what());\n        return 0;\n    }}\n}}\n"
+        )
+    };
+    let old = format!(
+        "static size_t set_internal(reader & data) {{\n    data.model_info();\n    return data.size_read();\n}}\n{}",
+        caller("set_internal(io)")
+    );
+    // Alike by its name, and called elsewhere.
+    let decoy = "static size_t set_internal_flag(int & flag) {\n    flag = 1;\n    return flag;\n}\n";
+    let heir =
+        "size_t read_all(source & io) {\n    log_debug(io);\n    memory->load(io);\n    return io.n_bytes();\n}\n";
+    let new = format!("{decoy}{heir}{}", caller("read_all(io)"));
+    let found = proposals("function = 'set_internal', position = 'body-start'", "LLAMA_OTEL_X(1);", &old, &new);
+    assert_eq!(found[0].function.as_deref(), Some("read_all"), "{found:?}");
+    has(&found[0], "called where the old one was, in `state_set_data`");
+}
+
+#[test]
+fn a_function_that_lost_its_text_but_not_its_beginning_is_kept() {
+    let checks = "    if (!model) {\n        log_error(\"model cannot be NULL\");\n        return nullptr;\n    }\n    if (params.n_batch == 0) {\n        log_error(\"n_batch cannot be zero\");\n        return nullptr;\n    }\n";
+    let work: String = [
+        "n_ctx",
+        "n_batch",
+        "n_threads",
+        "rope_scale",
+        "rope_base",
+        "offload",
+        "flash",
+        "pooling",
+        "yarn_ext",
+        "yarn_slow",
+    ]
+    .iter()
+    .map(|field| format!("    cparams.{field} = params.{field} == 0 ? hparams.{field}_train : params.{field};\n"))
+    .collect();
+    let old = format!(
+        "context * init_from_model(model * model, context_params params) {{\n{checks}{work}    return ctx;\n}}\n"
+    );
+    let new = format!(
+        "context::context(model * model, context_params params) {{\n{work}}}\ncontext * open_model(model * model, context_params params) {{\n{checks}    return new context(*model, params);\n}}\n"
+    );
+    let found = proposals("function = 'init_from_model', position = 'body-start'", "LLAMA_OTEL_X(1);", &old, &new);
+    assert_eq!(found[0].function.as_deref(), Some("open_model"), "{found:?}");
+}
+
+/// What was one function is two now, of which a third one calls one or the other.
+#[test]
+fn a_function_that_was_split_is_followed_to_what_calls_the_parts() {
+    let fill = |what: &str| {
+        format!(
+            "    size = kv_size;\n    cells.resize(kv_size);\n    auto * buffer = alloc_tensors(ctx, type_k, type_v);\n    clear_buffer(buffer, 0);\n    log_info(\"KV size\", buffer_size(buffer));\n    {what}\n"
+        )
+    };
+    let caller = |call: &str| {
+        format!("context::context(int n) {{\n    sched = new_sched(n);\n    {call}\n    reserve(n);\n}}\n")
+    };
+    let old = format!(
+        "bool cache::init(int kv_size) {{\n{}{}    return true;\n}}\n{}",
+        fill("plain();"),
+        "    recurrent = is_recurrent(model);\n",
+        caller("self->init(n);")
+    );
+    let new = format!(
+        "cache_plain::cache_plain(int kv_size) {{\n{}}}\ncache_recurrent::cache_recurrent(int kv_size) {{\n{}}}\nmemory * model::create_memory(int n) {{\n    if (is_recurrent(this)) {{\n        return new cache_recurrent(n);\n    }}\n    return new cache_plain(n);\n}}\n{}",
+        fill("plain();"),
+        fill("states();"),
+        caller("memory.reset(model.create_memory(n));")
+    );
+    let found = proposals("function = 'cache::init', position = 'body-start'", "LLAMA_OTEL_X(1);", &old, &new);
+    assert_eq!(found[0].function.as_deref(), Some("model::create_memory"), "{found:?}");
+    has(&found[0], "which have its text");
+    has(found.iter().find(|p| p.function.as_deref() == Some("cache_plain::cache_plain")).unwrap(), "but only a part");
+}
+
+#[test]
+fn of_a_statement_that_is_gone_the_place_is_where_the_line_has_its_words() {
+    let old = "int decode(batch in) {\n    if (in.n_tokens == 0) {\n        return -1;\n    }\n    const int n_all = count(in);\n    while (sbatch.n_tokens > 0) {\n        step(sbatch);\n    }\n    return 0;\n}\n";
+    let new = "int decode(batch in) {\n    if (in.n_tokens == 0) {\n        return -1;\n    }\n    prepare(in);\n    const int n_all = allocr.outputs();\n    run(in);\n    return 0;\n}\n";
+    let place = "function = 'decode', position = 'before', match = '^while \\(sbatch'";
+    let found = proposals(place, "LLAMA_OTEL_X(n_all);", old, new);
+    assert_eq!(found[0].line, 6, "{found:?}");
+    assert!(found[0].alternate.contains(r#"position = "after""#), "{}", found[0].alternate);
+    has(&found[0], "`n_all`, which the line uses, is declared there");
+}
+
+#[test]
+fn a_comment_above_outlives_the_statement_and_a_loop_of_many_is_told_by_its_lines() {
+    let text = |end: &str| {
+        format!(
+            "void apply(const slots & info) {{\n    for (int s = 0; s < info.n(); ++s) {{\n        cells.set(s, info.pos(s));\n    }}\n    // move the head at the end of the slot\n{end}}}\n"
+        )
+    };
+    let old = text("    head = info.back() + 1;\n");
+    let new = text(
+        "    for (int s = 0; s < info.n(); ++s) {\n        auto & start = v_starts[s];\n        start = info.last(s);\n    }\n",
+    );
+    let found =
+        proposals("function = 'apply', position = 'after', match = '^head = '", "LLAMA_OTEL_X(cells);", &old, &new);
+    assert_eq!(found[0].line, 6, "{found:?}");
+    has(&found[0], "the same comment above");
+    assert!(!found[0].evidence.iter().any(|text| text.contains("sites")), "{:?}", found[0].evidence);
+}
+
+#[test]
+fn a_place_in_a_loop_is_not_one_of_a_line_that_ran_once() {
+    let old = "cache::cache(int kv_size) {\n    start();\n    cells.resize(kv_size);\n    finish();\n}\n";
+    let new = "cache::cache(int kv_size) {\n    start();\n    heads.resize(n_stream);\n    v_cells.resize(n_stream);\n    for (int s = 0; s < n_stream; ++s) {\n        v_cells[s].resize(kv_size);\n    }\n    finish();\n}\n";
+    let found = proposals(
+        "function = 'cache::cache', position = 'after', match = '^cells\\.resize'",
+        "LLAMA_OTEL_X(1);",
+        old,
+        new,
+    );
+    assert_eq!(found[0].line, 4, "{found:?}");
+}
+
 /// Trees of the crate llama-cpp-sys-2 on both sides of each change of era, oldest first.
 const HISTORY: [&str; 14] = [
     "0.1.86", "0.1.88", "0.1.90", "0.1.102", "0.1.103", "0.1.107", "0.1.112", "0.1.115", "0.1.122", "0.1.136",
@@ -233,9 +362,28 @@ fn offsets(tree: &Tree, set: &Option<PointSet>) -> Vec<(String, usize)> {
 /// `cargo xtask drift` downloads the trees; `PLACES=<cache>/sweep/places.json cargo test -p patcher --test mend -- --nocapture`.
 #[test]
 fn on_the_real_history_the_right_site_comes_first() {
+    let pairs: Vec<_> = HISTORY.windows(2).map(|pair| (pair[0], pair[1])).collect();
+    let Some((right, asked)) = measure(&pairs) else { return };
+    assert!(asked > 0 && right * 10 >= asked * 9, "{right} of {asked}");
+}
+
+/// The same on changes that no rule was derived from: two eras at once, and backwards. Harder, so the figure is only printed
+/// and held above what no rule at all would give; it is there to show whether a new rule helps more than its own case.
+#[test]
+fn on_changes_that_no_rule_was_made_for_it_is_not_worse() {
+    let two_eras = HISTORY.windows(3).map(|three| (three[0], three[2]));
+    let backwards = HISTORY.windows(2).map(|pair| (pair[1], pair[0]));
+    for pairs in [two_eras.collect::<Vec<_>>(), backwards.collect()] {
+        let Some((right, asked)) = measure(&pairs) else { return };
+        assert!(asked > 0 && right * 10 >= asked * 7, "{right} of {asked}");
+    }
+}
+
+/// How many of the points that a change takes from its place are found again first, and how many there are.
+fn measure(pairs: &[(&str, &str)]) -> Option<(usize, usize)> {
     let Some(places) = std::env::var_os("PLACES") else {
         println!("SKIP: PLACES does not name the sweep's places.json (`cargo xtask drift` downloads the trees)");
-        return;
+        return None;
     };
     let places: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&std::fs::read(places).unwrap()).unwrap();
     let tree = |version: &str| {
@@ -252,24 +400,27 @@ fn on_the_real_history_the_right_site_comes_first() {
         verdicts.into_iter().filter(|v| v.outcome == Outcome::Placed).map(|v| (v.id.clone(), v)).collect()
     };
     let (mut asked, mut right, mut right_function, mut among) = (0, 0, 0, 0);
-    for pair in HISTORY.windows(2) {
-        let (old, new) = (tree(pair[0]), tree(pair[1]));
+    for (from, to) in pairs {
+        let (old, new) = (tree(from), tree(to));
         let (was, is) = (verdicts(&old), verdicts(&new));
         for point in points.points() {
             let (Some(was), Some(is)) = (was.get(&point.id), is.get(&point.id)) else { continue };
-            let others: Vec<_> = (0..point.at.len()).filter(|at| Some(*at) != is.alternate).collect();
-            if was.alternate == is.alternate || !offsets(&new, &set_of(point, &others, None)).is_empty() {
+            let (Some(old_alternate), Some(new_alternate)) = (was.alternate, is.alternate) else { continue };
+            // What was known before the change: an alternate from beyond it would say where to look, or that the one that
+            // still fits is not to be taken.
+            let known: Vec<_> = (0..point.at.len())
+                .filter(|at| if old_alternate > new_alternate { *at > new_alternate } else { *at < new_alternate })
+                .collect();
+            if old_alternate == new_alternate || !offsets(&new, &set_of(point, &known, None)).is_empty() {
                 continue;
             }
             let mut lost = point.clone();
-            lost.at = vec![point.at[was.alternate.unwrap()].clone()];
+            lost.at = vec![point.at[old_alternate].clone()];
             let proposals = mend(&lost, &old, &new).unwrap();
             // `after` one statement and `before` the next are one place.
             let wanted = offsets(&new, &set_of(point, &(0..point.at.len()).collect::<Vec<_>>(), None));
             let is_right = |p: &Proposal| {
-                offsets(&new, &set_of(point, &[was.alternate.unwrap()], Some(&p.alternate)))
-                    .iter()
-                    .any(|at| wanted.contains(at))
+                offsets(&new, &set_of(point, &[old_alternate], Some(&p.alternate))).iter().any(|at| wanted.contains(at))
             };
             let is_function = |p: &Proposal| is.sites.iter().any(|s| s.file == p.file && s.function == p.function);
             asked += 1;
@@ -292,11 +443,11 @@ fn on_the_real_history_the_right_site_comes_first() {
             } else {
                 format!("   wanted {}:{} {:?}", truth.file, truth.line, truth.function)
             };
-            println!("{:7} -> {:7}  {:24} {verdict:9} {first}{wanted}", pair[0], pair[1], point.id);
+            println!("{from:7} -> {to:7}  {:24} {verdict:9} {first}{wanted}", point.id);
         }
     }
     println!(
         "{asked} lost points: the right site first {right}, among the five {among}, the right function first {right_function}"
     );
-    assert!(asked > 0 && right * 10 >= asked * 9, "{right} of {asked}");
+    Some((right, asked))
 }
