@@ -367,10 +367,10 @@ fn on_the_real_history_the_right_site_comes_first() {
     assert!(asked > 0 && right * 10 >= asked * 9, "{right} of {asked}");
 }
 
-/// The same on changes that no rule was derived from: two eras at once, and backwards. Harder, so the figure is only printed
-/// and held above what no rule at all would give; it is there to show whether a new rule helps more than its own case.
+/// The same on changes that no rule was derived from: two eras at once, and backwards. A new rule should help here too, or at
+/// least do no harm; the tables of before and after it are to be compared.
 #[test]
-fn on_changes_that_no_rule_was_made_for_it_is_not_worse() {
+fn on_changes_that_no_rule_was_made_for_most_are_right() {
     let two_eras = HISTORY.windows(3).map(|three| (three[0], three[2]));
     let backwards = HISTORY.windows(2).map(|pair| (pair[1], pair[0]));
     for pairs in [two_eras.collect::<Vec<_>>(), backwards.collect()] {
