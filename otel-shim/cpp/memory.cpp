@@ -91,7 +91,13 @@ cells_slot * find_cells(const void * owner, bool make) noexcept {
     return nullptr;
 }
 
-double utilization(int64_t used, int64_t total) noexcept { return total ? (double) used / (double) total : 0.0; }
+// `gauge` takes a metric, its value, and its attributes
+template <typename Gauge> void tell_cells(int64_t id, llama_otel_literal pool, int64_t used, int64_t total, Gauge gauge) noexcept {
+    const double utilization = total ? (double) used / (double) total : 0.0;
+    gauge(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE,       (double) used,  "llama.context.id", id, "llama.kv_cache.pool", pool);
+    gauge(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_UTILIZATION, utilization,    "llama.context.id", id, "llama.kv_cache.pool", pool);
+    gauge(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_LIMIT,       (double) total, "llama.context.id", id, "llama.kv_cache.pool", pool);
+}
 
 } // namespace
 
@@ -254,9 +260,7 @@ void llama_otel_observe_cells(const llama_otel_observer & observer) noexcept {
         if (slot.owner.load(std::memory_order_relaxed) != owner || slot.context_id.load(std::memory_order_relaxed) != id) {
             continue; // it went meanwhile, and its end is told by a record
         }
-        observer.gauge(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE,       (double) used,             "llama.context.id", id, "llama.kv_cache.pool", pool);
-        observer.gauge(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_UTILIZATION, utilization(used, total), "llama.context.id", id, "llama.kv_cache.pool", pool);
-        observer.gauge(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_LIMIT,       (double) total,            "llama.context.id", id, "llama.kv_cache.pool", pool);
+        tell_cells(id, pool, used, total, [&](const auto &... figures) { observer.gauge(figures...); });
     }
 }
 
@@ -266,9 +270,7 @@ void llama_otel_cells_gone(int64_t context_id) noexcept {
             const llama_otel_literal pool = { slot.pool.load(std::memory_order_relaxed) };
             slot.pool.store(nullptr, std::memory_order_relaxed);
             slot.owner.store(nullptr, std::memory_order_release);
-            llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_USAGE,       0,   "llama.context.id", context_id, "llama.kv_cache.pool", pool);
-            llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_UTILIZATION, 0.0, "llama.context.id", context_id, "llama.kv_cache.pool", pool);
-            llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_KV_CACHE_CELLS_LIMIT,       0,   "llama.context.id", context_id, "llama.kv_cache.pool", pool);
+            tell_cells(context_id, pool, 0, 0, [](const auto &... figures) { llama_otel_measure(figures...); });
         }
     }
 }

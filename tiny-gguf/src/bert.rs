@@ -61,17 +61,18 @@ impl TinyEncoder {
         check_heads(self.embd, self.heads)?;
         let mut gguf = GgufWriter::new("bert");
         gguf.key("general.name", Value::String(self.name.clone()));
-        for (key, value) in [
-            ("context_length", self.ctx),
-            ("embedding_length", self.embd),
-            ("block_count", self.layers),
-            ("feed_forward_length", self.ff),
-            ("attention.head_count", self.heads),
-            ("vocab_size", self.vocab),
-            ("pooling_type", MEAN_POOLING),
-        ] {
-            gguf.key(format!("bert.{key}"), Value::U32(value));
-        }
+        gguf.numbers(
+            "bert",
+            &[
+                ("context_length", self.ctx),
+                ("embedding_length", self.embd),
+                ("block_count", self.layers),
+                ("feed_forward_length", self.ff),
+                ("attention.head_count", self.heads),
+                ("vocab_size", self.vocab),
+                ("pooling_type", MEAN_POOLING),
+            ],
+        );
         gguf.key("bert.attention.layer_norm_epsilon", Value::F32(1e-5))
             .key("bert.attention.causal", Value::Bool(false))
             .key("tokenizer.ggml.model", Value::String("no_vocab".to_owned()))

@@ -44,6 +44,14 @@ impl GgufWriter {
         self
     }
 
+    /// Adds numbers under the architecture's own keys: `block_count` of `llama` is `llama.block_count`.
+    pub(crate) fn numbers(&mut self, architecture: &str, numbers: &[(&str, u32)]) -> &mut Self {
+        for (key, value) in numbers {
+            self.key(format!("{architecture}.{key}"), Value::U32(*value));
+        }
+        self
+    }
+
     /// Adds a tensor.
     pub fn tensor(&mut self, tensor: Tensor) -> &mut Self {
         self.tensors.push(tensor);

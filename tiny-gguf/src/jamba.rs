@@ -63,20 +63,21 @@ impl TinyHybrid {
         let (inner, rank) = (2 * self.embd, self.embd / 16);
         let mut gguf = GgufWriter::new("jamba");
         gguf.key("general.name", Value::String(self.name.clone()));
-        for (key, value) in [
-            ("context_length", self.ctx),
-            ("embedding_length", self.embd),
-            ("block_count", self.layers),
-            ("feed_forward_length", self.ff),
-            ("attention.head_count", self.heads),
-            ("vocab_size", self.vocab),
-            ("ssm.conv_kernel", CONV as u32),
-            ("ssm.inner_size", inner),
-            ("ssm.state_size", STATE as u32),
-            ("ssm.time_step_rank", rank),
-        ] {
-            gguf.key(format!("jamba.{key}"), Value::U32(value));
-        }
+        gguf.numbers(
+            "jamba",
+            &[
+                ("context_length", self.ctx),
+                ("embedding_length", self.embd),
+                ("block_count", self.layers),
+                ("feed_forward_length", self.ff),
+                ("attention.head_count", self.heads),
+                ("vocab_size", self.vocab),
+                ("ssm.conv_kernel", CONV as u32),
+                ("ssm.inner_size", inner),
+                ("ssm.state_size", STATE as u32),
+                ("ssm.time_step_rank", rank),
+            ],
+        );
         // a layer without key/value heads is one with a state
         let kv_heads = (0..self.layers).map(|layer| if has_attention(layer) { self.heads as i32 } else { 0 });
         gguf.key("jamba.attention.head_count_kv", Value::I32s(kv_heads.collect()))

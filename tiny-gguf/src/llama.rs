@@ -150,9 +150,7 @@ impl TinyModel {
             ("rope.dimension_count", self.embd / self.heads),
             ("vocab_size", self.n_vocab()),
         ];
-        for (key, value) in numbers {
-            gguf.key(format!("llama.{key}"), Value::U32(value));
-        }
+        gguf.numbers("llama", &numbers);
         gguf.key("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
         gguf.key("llama.rope.freq_base", Value::F32(10_000.0));
     }

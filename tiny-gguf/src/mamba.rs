@@ -52,20 +52,21 @@ impl TinyRecurrent {
         let (inner, rank) = (2 * self.embd, self.embd / 16);
         let mut gguf = GgufWriter::new("mamba");
         gguf.key("general.name", Value::String(self.name.clone()));
-        for (key, value) in [
-            ("context_length", self.ctx),
-            ("embedding_length", self.embd),
-            ("block_count", self.layers),
-            ("feed_forward_length", 0),
-            ("attention.head_count", 0),
-            ("vocab_size", self.vocab),
-            ("ssm.conv_kernel", CONV as u32),
-            ("ssm.inner_size", inner),
-            ("ssm.state_size", STATE as u32),
-            ("ssm.time_step_rank", rank),
-        ] {
-            gguf.key(format!("mamba.{key}"), Value::U32(value));
-        }
+        gguf.numbers(
+            "mamba",
+            &[
+                ("context_length", self.ctx),
+                ("embedding_length", self.embd),
+                ("block_count", self.layers),
+                ("feed_forward_length", 0),
+                ("attention.head_count", 0),
+                ("vocab_size", self.vocab),
+                ("ssm.conv_kernel", CONV as u32),
+                ("ssm.inner_size", inner),
+                ("ssm.state_size", STATE as u32),
+                ("ssm.time_step_rank", rank),
+            ],
+        );
         gguf.key("mamba.attention.layer_norm_rms_epsilon", Value::F32(1e-5))
             .key("tokenizer.ggml.model", Value::String("no_vocab".to_owned()));
         self.put_tensors(&mut gguf, inner.into(), rank.into())?;

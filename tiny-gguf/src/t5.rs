@@ -66,19 +66,20 @@ impl TinyEncoderDecoder {
         check_heads(self.embd, self.heads)?;
         let mut gguf = GgufWriter::new("t5");
         gguf.key("general.name", Value::String(self.name.clone()));
-        for (key, value) in [
-            ("context_length", self.ctx),
-            ("embedding_length", self.embd),
-            ("block_count", self.layers),
-            ("decoder_block_count", self.decoder_layers),
-            ("feed_forward_length", self.ff),
-            ("attention.head_count", self.heads),
-            ("attention.relative_buckets_count", BUCKETS),
-            ("decoder_start_token_id", DECODER_START),
-            ("vocab_size", self.vocab),
-        ] {
-            gguf.key(format!("t5.{key}"), Value::U32(value));
-        }
+        gguf.numbers(
+            "t5",
+            &[
+                ("context_length", self.ctx),
+                ("embedding_length", self.embd),
+                ("block_count", self.layers),
+                ("decoder_block_count", self.decoder_layers),
+                ("feed_forward_length", self.ff),
+                ("attention.head_count", self.heads),
+                ("attention.relative_buckets_count", BUCKETS),
+                ("decoder_start_token_id", DECODER_START),
+                ("vocab_size", self.vocab),
+            ],
+        );
         gguf.key("t5.attention.layer_norm_rms_epsilon", Value::F32(1e-5))
             .key("tokenizer.ggml.model", Value::String("no_vocab".to_owned()));
         self.put_tensors(&mut gguf)?;
