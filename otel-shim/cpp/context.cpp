@@ -12,9 +12,7 @@ namespace {
 constexpr llama_otel_literal OK = { "ok" };
 
 // A slot is owned by whoever sets its address, so that it is found without a lock.
-constexpr size_t N_CONTEXTS = 256;
-
-llama_otel_context   contexts[N_CONTEXTS];
+llama_otel_context   contexts[LLAMA_OTEL_N_CONTEXTS];
 static_assert(std::is_trivially_destructible_v<llama_otel_context>, "a thread may use one when the process ends");
 std::atomic<int64_t> n_contexts{ 0 };
 
@@ -22,11 +20,12 @@ std::atomic<int64_t> n_contexts{ 0 };
 thread_local int64_t      current_context_id;
 thread_local const void * current_context;
 thread_local const char * current_phase; // of that batch
+thread_local llama_otel_batch_counts * current_counts;
 
-size_t slot_of(const void * address, size_t i) noexcept { return (((uintptr_t) address >> 4) + i) % N_CONTEXTS; }
+size_t slot_of(const void * address, size_t i) noexcept { return (((uintptr_t) address >> 4) + i) % LLAMA_OTEL_N_CONTEXTS; }
 
 llama_otel_context * find_context(const void * address) noexcept {
-    for (size_t i = 0; i < N_CONTEXTS; i++) {
+    for (size_t i = 0; i < LLAMA_OTEL_N_CONTEXTS; i++) {
         llama_otel_context & slot = contexts[slot_of(address, i)];
         if (slot.address.load(std::memory_order_acquire) == address) {
             return &slot;
@@ -92,6 +91,22 @@ void deliver_before_statics_go() {
 
 llama_otel_literal phase_name(bool decode) noexcept { return { decode ? "decode" : "prefill" }; }
 
+void measure_batch(int64_t n_tokens, int64_t n_seqs, llama_otel_literal phase) noexcept {
+    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_DECODE_BATCH_SIZE, n_tokens, "llama.decode.phase", phase);
+    if (n_seqs > 0) {
+        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_DECODE_SEQUENCES, n_seqs, "llama.decode.phase", phase);
+    }
+}
+
+// tokens that were evaluated
+void count_tokens(llama_otel_context * slot, int64_t n, bool decode) noexcept {
+    if (slot) {
+        llama_otel_count(slot->counts[decode].n_tokens, (uint64_t) n);
+    } else if (n > 0) {
+        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_TOKEN_COUNT, n, "llama.decode.phase", phase_name(decode));
+    }
+}
+
 } // namespace
 
 int64_t llama_otel_new_context(const void * address, const void * memory, const char * model, int64_t n_ctx) noexcept {
@@ -105,7 +120,7 @@ int64_t llama_otel_new_context(const void * address, const void * memory, const 
     }
     // one that was freed while telemetry was off has left its slot
     llama_otel_context * slot = find_context(address);
-    for (size_t i = 0; !slot && i < N_CONTEXTS; i++) {
+    for (size_t i = 0; !slot && i < LLAMA_OTEL_N_CONTEXTS; i++) {
         llama_otel_context & candidate = contexts[slot_of(address, i)];
         const void * free = nullptr;
         if (candidate.address.compare_exchange_strong(free, address)) {
@@ -116,6 +131,7 @@ int64_t llama_otel_new_context(const void * address, const void * memory, const 
         return id;
     }
     const llama_otel_slot_use use(*slot);
+    slot->counts = llama_otel_counts_of((size_t) (slot - contexts));
     slot->memory.store(memory, std::memory_order_relaxed);
     slot->decode_mean_ns.store(0, std::memory_order_relaxed);
     slot->decoding.store(false, std::memory_order_relaxed);
@@ -151,6 +167,10 @@ const void * llama_otel_current_context() noexcept {
     return current_context;
 }
 
+llama_otel_batch_counts * llama_otel_current_counts() noexcept {
+    return current_counts;
+}
+
 void llama_otel_context_destroyed(const void * address, int64_t n_evaluated, int64_t t_eval_us) noexcept {
     llama_otel_context * slot = find_context(address);
     const int64_t        id   = slot ? slot->id.load() : 0;
@@ -158,6 +178,7 @@ void llama_otel_context_destroyed(const void * address, int64_t n_evaluated, int
 
     if (current_context == address) {
         current_context = nullptr;
+        current_counts  = nullptr;
     }
     if (slot) {
         const llama_otel_slot_use use(*slot);
@@ -245,10 +266,13 @@ void llama_otel_batch(const void * address, const llama_otel_batch_view & batch)
         }
     }
     const llama_otel_literal phase = phase_name(kind.decode);
-    current_phase = phase.text;
-    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_DECODE_BATCH_SIZE, batch.n_tokens, "llama.decode.phase", phase);
-    if (kind.n_seqs > 0) {
-        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_DECODE_SEQUENCES, kind.n_seqs, "llama.decode.phase", phase);
+    current_phase  = phase.text;
+    current_counts = slot ? &slot->counts[kind.decode] : nullptr;
+    if (current_counts && batch.n_tokens < LLAMA_OTEL_N_SMALL && kind.n_seqs < LLAMA_OTEL_N_SMALL) {
+        llama_otel_count(current_counts->small[batch.n_tokens].sizes);
+        llama_otel_count(current_counts->small[kind.n_seqs].sequences, (uint32_t) (kind.n_seqs > 0));
+    } else {
+        measure_batch(batch.n_tokens, kind.n_seqs, phase);
     }
     llama_otel_span * span = llama_otel_current_span();
     if (span && kind.decode) {
@@ -296,12 +320,8 @@ void llama_otel_evaluated(const void * address, int64_t n_tokens, int64_t start_
     const bool    decoded  = !slot || slot->queued; // the others were encoded
     const double  seconds  = (double) (now_us - start_us) * 1e-6;
 
-    if (n_tokens > n_decode) {
-        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_TOKEN_COUNT, n_tokens - n_decode, "llama.decode.phase", phase_name(false));
-    }
-    if (n_decode > 0) {
-        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_TOKEN_COUNT, n_decode, "llama.decode.phase", phase_name(true));
-    }
+    count_tokens(slot, n_tokens - n_decode, false);
+    count_tokens(slot, n_decode, true);
     if (decoded) {
         llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_DECODE_DURATION, seconds, "llama.decode.phase", phase_name(decode), "llama.decode.status", OK);
     }
@@ -339,6 +359,7 @@ void llama_otel_encode_batch(const void * address, int64_t n_tokens) noexcept {
 
     current_context_id = slot ? slot->id.load(std::memory_order_relaxed) : 0;
     current_phase      = phase_name(false).text;
+    current_counts     = slot ? &slot->counts[false] : nullptr;
     adopt(open, address, -1);
     if (slot) {
         const llama_otel_slot_use use(*slot);

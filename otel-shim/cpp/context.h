@@ -2,9 +2,12 @@
 
 // The contexts that exist, found by their address or by that of their memory.
 
+#include "counts.h"
 #include "generation.h"
 
 #include <thread>
+
+constexpr size_t LLAMA_OTEL_N_CONTEXTS = 256; // that have a slot
 
 // Plain data: when the process ends, other threads may be at work with it, so nothing of it is ever destroyed by itself.
 struct llama_otel_context {
@@ -15,6 +18,7 @@ struct llama_otel_context {
     std::atomic<bool>         decoding;
     std::atomic<int64_t>      n_ctx;   // window that each sequence has, 0: not known, or the slot is free
     std::atomic<int64_t>      longest; // positions of it that the longest sequence takes
+    llama_otel_batch_counts * counts;  // of the slot, by phase
 
     std::atomic<bool>         taken; // by whoever uses what is below: the context's thread, or the end of telemetry
     llama_otel_sequences *                sequences; // null: there was no memory for it
@@ -47,6 +51,9 @@ private:
 
 // the context that this thread last gave a batch, null if there is none or it is gone
 const void * llama_otel_current_context() noexcept;
+
+// the counts of that batch, null if its context has no slot
+llama_otel_batch_counts * llama_otel_current_counts() noexcept;
 
 // The batch on this span has ended: `error` is null or the type of its error. Called by the span's end.
 void llama_otel_batch_ended(llama_otel_context & context, llama_otel_buffer<llama_otel_span_record> & span, const char * error) noexcept;

@@ -1,6 +1,6 @@
 // Graphs, the time of operations, and the busy time of devices.
 
-#include "runtime.h"
+#include "context.h"
 
 #include <atomic>
 #include <cstdlib>
@@ -31,12 +31,6 @@ busy_slot * find_busy(const void * backend) noexcept {
         }
     }
     return nullptr;
-}
-
-void measure_busy(const char * device, int64_t ns) noexcept {
-    if (ns > 0) {
-        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_DEVICE_BUSY_TIME, (double) ns * 1e-9, "llama.device.name", device);
-    }
 }
 
 enum class by_callback { never, free, always };
@@ -103,11 +97,15 @@ void llama_otel_graph_step(llama_otel_graph_phase step) noexcept {
 
 void llama_otel_graph_reused() noexcept {
     llama_otel_span * open = llama_otel_open_span();
-    if (open && open->enclosing() && strcmp(open->name(), "llama_ubatch") == 0) {
+    if (open && open->enclosing() && llama_otel_is(open->name(), "llama_ubatch")) {
         open->enclosing()->count_reused_graph();
     }
     graph_is_reused = true;
-    llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_GRAPH_COMPUTE_REUSES, 1, "llama.decode.phase", llama_otel_literal{ llama_otel_current_phase() });
+    if (llama_otel_batch_counts * counts = llama_otel_current_counts()) {
+        llama_otel_count(counts->n_reused);
+    } else {
+        llama_otel_measure(LLAMA_OTEL_METRIC_LLAMA_GRAPH_COMPUTE_REUSES, 1, "llama.decode.phase", llama_otel_literal{ llama_otel_current_phase() });
+    }
     if (llama_otel_span * span = ubatch_span()) {
         span->add("llama.graph.reused", true);
     }
@@ -146,7 +144,7 @@ void llama_otel_device_submitted(const void * backend, const char * device, int6
     }
     if (!goes_on) {
         times.ended = llama_otel_now_ns();
-        measure_busy(device, times.ended - start_ns);
+        llama_otel_count_busy(device, times.ended - start_ns);
         return;
     }
     if (find_busy(backend)) {
@@ -168,7 +166,7 @@ void llama_otel_device_submitted(const void * backend, const char * device, int6
 void llama_otel_device_waited(const void * backend) noexcept {
     times.begun = 0; // the graph waits for one before it
     if (busy_slot * slot = find_busy(backend)) {
-        measure_busy(slot->device.load(std::memory_order_relaxed), llama_otel_now_ns() - slot->since_ns.load(std::memory_order_acquire));
+        llama_otel_count_busy(slot->device.load(std::memory_order_relaxed), llama_otel_now_ns() - slot->since_ns.load(std::memory_order_acquire));
         slot->backend.store(nullptr, std::memory_order_release);
         n_busy.fetch_sub(1, std::memory_order_relaxed);
     }

@@ -12,6 +12,10 @@
 #include <random>
 #include <tuple>
 
+#if defined(__GLIBCXX__)
+#    include <cxxabi.h>
+#endif
+
 #ifndef LLAMA_OTEL_LLAMA_VERSION
 #    define LLAMA_OTEL_LLAMA_VERSION "unknown"
 #endif
@@ -60,6 +64,7 @@ llama_otel_control llama_otel_ctl = {
     llama_otel_end_generations,
     llama_otel_hand_over,
     llama_otel_observe,
+    llama_otel_tell_counts,
 };
 
 // a strong reference, so that a link without the backend fails instead of being silent
@@ -78,6 +83,7 @@ struct llama_otel_thread {
     uint64_t          trace_id_lo;
     uint64_t          span_id; // of the innermost exported span
     uint64_t          random;  // state of the id generator, 0: not seeded
+    const int *       n_uncaught; // exceptions, as the C++ library counts them for the thread; null: not asked for yet
     bool              sampled;    // of the open trace
     int64_t           deadline_ns; // what this thread does shall have ended by then, 0: none
     const llama_otel_origin * origin; // of the open trace, kept
@@ -113,6 +119,24 @@ uint64_t next_random(llama_otel_thread & t) noexcept {
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
     z ^= z >> 31;
     return z ? z : 1;
+}
+
+// std::uncaught_exceptions without the calls that it takes, of which a batch would need four: the library's own counter, which lies
+// where the Itanium C++ ABI says (2.2.2, __cxa_eh_globals)
+inline int n_uncaught(llama_otel_thread & t) noexcept {
+#if defined(__GLIBCXX__)
+    if (LLAMA_OTEL_UNLIKELY(!t.n_uncaught)) {
+        struct globals {
+            void * caught;
+            int    n_uncaught;
+        };
+        t.n_uncaught = &reinterpret_cast<const globals *>(abi::__cxa_get_globals())->n_uncaught;
+    }
+    return *t.n_uncaught;
+#else
+    (void) t;
+    return std::uncaught_exceptions();
+#endif
 }
 
 bool is_sampled(uint64_t trace_id_lo) noexcept {
@@ -336,7 +360,7 @@ void llama_otel_span::begin(const char * name, llama_otel_detail level, uint16_t
     if (llama_otel_ctl.detail.load(std::memory_order_relaxed) >= level) {
         join_trace(t);
     }
-    n_exceptions = std::uncaught_exceptions();
+    n_exceptions = n_uncaught(t);
     // a root may turn out to be sampled when its context is known
     if (state == STATE_RECORDING || (root && llama_otel_any_context_parent())) {
         data.record.start_ns = llama_otel_now_ns();
@@ -413,7 +437,7 @@ void llama_otel_span::end() noexcept {
 void llama_otel_span::finish() noexcept {
     llama_otel_thread & t = thread;
 
-    if (std::uncaught_exceptions() > n_exceptions && !(data.record.flags & LLAMA_OTEL_FLAG_ERROR)) {
+    if (LLAMA_OTEL_UNLIKELY(n_uncaught(t) > n_exceptions) && !(data.record.flags & LLAMA_OTEL_FLAG_ERROR)) {
         llama_otel_span * innermost = t.innermost;
         t.innermost = this;
         if (context || strcmp(data.record.name, "llama_encode") == 0) {

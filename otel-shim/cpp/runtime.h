@@ -14,18 +14,21 @@ void llama_otel_hand_over() noexcept;
 // the same, if what was done meanwhile took so long that it would be late
 void llama_otel_hand_over_after(int64_t ns) noexcept;
 
-// Who asks for the gauges that are kept up to date.
+// Who asks for the gauges that are kept up to date, or for what was counted.
 struct llama_otel_observer {
     void (* tell)(void * to, const llama_otel_metric_record * record, size_t size);
     void * to;
 
     // keys and values are of static storage
-    template <typename... Attrs> void gauge(llama_otel_metric metric, double value, const Attrs &... attrs) const noexcept {
+    template <typename... Attrs> void gauge(llama_otel_metric metric, double value, const Attrs &... attrs) const noexcept { measured(metric, value, 1, attrs...); }
+
+    // the same value so many times
+    template <typename... Attrs> void measured(llama_otel_metric metric, double value, uint32_t n_times, const Attrs &... attrs) const noexcept {
         struct {
             llama_otel_metric_record record;
             llama_otel_attr          attrs[sizeof...(attrs) / 2];
         } data;
-        data.record = { value, metric, sizeof...(attrs) / 2, 0 };
+        data.record = { value, metric, sizeof...(attrs) / 2, n_times };
         llama_otel_attr_writer writer = { data.attrs, nullptr, 0 };
         writer.put(attrs...);
         tell(to, &data.record, sizeof(data));
@@ -36,6 +39,9 @@ struct llama_otel_observer {
 void llama_otel_observe(void (* tell)(void * to, const llama_otel_metric_record * record, size_t size), void * to) noexcept;
 void llama_otel_observe_cells(const llama_otel_observer & observer) noexcept;    // memory.cpp
 void llama_otel_observe_contexts(const llama_otel_observer & observer) noexcept; // context.cpp
+
+// tells what was counted; llama_otel_control::counted; counts.cpp
+void llama_otel_tell_counts(void (* tell)(void * to, const llama_otel_metric_record * record, size_t size), void * to) noexcept;
 
 // a span or half a trace id, never 0
 uint64_t llama_otel_next_id() noexcept;

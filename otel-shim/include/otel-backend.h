@@ -11,7 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#define LLAMA_OTEL_ABI_VERSION 6
+#define LLAMA_OTEL_ABI_VERSION 7
 
 enum llama_otel_type : uint32_t {
     LLAMA_OTEL_TYPE_BOOL   = 0,
@@ -107,12 +107,12 @@ struct llama_otel_span_record {
 
 static_assert(sizeof(llama_otel_span_record) == 72, "the Rust side reads this layout");
 
-// one measurement: the instrument kind (counter, histogram, gauge, …) is the registry's
+// a measurement: the instrument kind (counter, histogram, gauge, …) is the registry's
 struct llama_otel_metric_record {
     double   value;
     uint16_t metric; // llama_otel_metric
     uint16_t n_attrs;
-    uint32_t reserved;
+    uint32_t n_times; // that it was measured, in a row: for histograms
 };
 
 static_assert(sizeof(llama_otel_metric_record) == 16, "the Rust side reads this layout");
@@ -186,6 +186,10 @@ struct llama_otel_control {
     // record of `size` bytes with its attributes, and no strings. Called by one thread at a time, before metrics are collected and
     // after the records that were there have been taken.
     void   (* observe)(void (* tell)(void * to, const llama_otel_metric_record * record, size_t size), void * to);
+
+    // Tells in the same way what was counted since it was last called, by whichever thread: called as often as records are taken, and
+    // before a delivery.
+    void   (* counted)(void (* tell)(void * to, const llama_otel_metric_record * record, size_t size), void * to);
 };
 
 // Every function may be called from any thread, and none throws, blocks on the network, or aborts.

@@ -402,11 +402,8 @@ template <typename Streams> void llama_otel_kv_cells(const void * owner, const S
     }
     llama_otel_cells(owner, pool, used, total, in_batch);
     // the span says how full the context is: of a model with a sliding window or with states too, that is its full pool
-    llama_otel_span * span = in_batch && strcmp(pool, "swa") != 0 ? llama_otel_current_span() : nullptr;
-    if (span && strcmp(pool, "full") == 0) {
-        span->set_full_pool();
-    }
-    if (span && (strcmp(pool, "full") == 0 || !span->has_full_pool())) {
+    llama_otel_span * span = in_batch && !llama_otel_is(pool, "swa") ? llama_otel_current_span() : nullptr;
+    if (span && span->takes_cells_of(llama_otel_is(pool, "full"))) {
         span->add("llama.kv_cache.cells.used", used, "llama.kv_cache.cells.total", total);
     }
 }

@@ -65,6 +65,15 @@ LLAMA_OTEL_API bool llama_otel_register(const llama_otel_backend * backend);
 LLAMA_OTEL_API void llama_otel_start(void);
 }
 
+// short names, which are nearly always the same literal or differ at once: a call of strcmp would take longer
+inline bool llama_otel_is(const char * a, const char * b) noexcept {
+    while (a != b && *a == *b && *a) {
+        a++;
+        b++;
+    }
+    return a == b || *a == *b;
+}
+
 inline bool llama_otel_on() noexcept {
     return LLAMA_OTEL_UNLIKELY(llama_otel_ctl.detail.load(std::memory_order_relaxed) != LLAMA_OTEL_DETAIL_OFF);
 }
@@ -258,9 +267,11 @@ public:
     // a buffer that was allocated within this one
     void count_allocated(size_t bytes) noexcept { n_allocated += (int64_t) bytes; }
 
-    // the cells on it are those of the full pool, which stand before those of another
-    void set_full_pool() noexcept { full_pool = true; }
-    bool has_full_pool() const noexcept { return full_pool; }
+    // whether the cells of a pool belong on it: those of the full one stand before those of another
+    bool takes_cells_of(bool full) noexcept {
+        full_pool = full_pool || full;
+        return full || !full_pool;
+    }
 
     bool recording() const noexcept { return state == STATE_RECORDING; }
 
@@ -404,7 +415,7 @@ template <typename V, typename... Attrs> void llama_otel_measure(llama_otel_metr
     if (!head) {
         return;
     }
-    auto * record = new (head + 1) llama_otel_metric_record{ (double) value, metric, n_attrs, 0 };
+    auto * record = new (head + 1) llama_otel_metric_record{ (double) value, metric, n_attrs, 1 };
     auto * first  = reinterpret_cast<llama_otel_attr *>(record + 1);
     llama_otel_attr_writer writer = { first, reinterpret_cast<char *>(first + n_attrs), 0 };
     writer.put(attrs...);

@@ -65,7 +65,7 @@ public:
             return;
         }
         due = steady::now() + interval;
-        control.observe(observed, &instruments);
+        control.observe(tell, &instruments);
         instruments.drops();
         if (spans) {
             instruments.own(LLAMA_OTEL_METRIC_LLAMA_OTEL_QUEUE_USAGE, (double) (spans->queue.size() + spans->queue.out->waiting()), { { "llama.otel.signal", "traces" } });
@@ -76,6 +76,9 @@ public:
         }
     }
 
+    // what the runtime has counted since this was last called
+    void take_counts() { control.counted(tell, &instruments); }
+
     const llama_otel_control &            control;
     llama_otel_cpp::instruments           instruments;
     std::unique_ptr<outlet<metric_batch>> out;
@@ -83,8 +86,8 @@ public:
     steady::time_point next() const { return due; }
 
 private:
-    // a gauge that the runtime keeps up to date; called by C++ of ours, through which nothing is thrown
-    static void observed(void * to, const llama_otel_metric_record * record, size_t size) noexcept {
+    // what the runtime keeps up to date or has counted; called by C++ of ours, through which nothing is thrown
+    static void tell(void * to, const llama_otel_metric_record * record, size_t size) noexcept {
         const entry entry = { record_kind::metric, record, size, "", 0 };
         static_cast<llama_otel_cpp::instruments *>(to)->measurement(record_view<llama_otel_metric_record>(entry));
     }
@@ -193,6 +196,11 @@ private:
     size_t empty_rings() {
         if (steady::now() - compared > EPOCH_LIFE) {
             compare_clocks();
+        }
+        if (metrics) {
+            metrics->take_counts();
+        } else { // else it would be told where metrics are wanted later
+            control.counted([](void *, const llama_otel_metric_record *, size_t) {}, nullptr);
         }
         return drain([this](const entry & entry) { take(entry); });
     }

@@ -73,13 +73,15 @@ public:
         }
     }
 
-    void record(double value, std::unique_ptr<attribute_list> attributes) {
+    void record(double value, uint32_t n_times, std::unique_ptr<attribute_list> attributes) {
         const otel::context::Context none;
         if (counter_int)    { counter_int->Add((uint64_t) value, *attributes); }
         if (counter_double) { counter_double->Add(value, *attributes); }
         if (updown_int)     { updown_int->Add((int64_t) value, *attributes); }
         if (updown_double)  { updown_double->Add(value, *attributes); }
-        if (histogram)      { histogram->Record(value, *attributes, none); }
+        for (uint32_t i = 0; histogram && i < n_times; i++) {
+            histogram->Record(value, *attributes, none);
+        }
         if (gauge) {
             const std::string identity = attributes->identity();
             if (last.size() < MAX_GAUGE_SERIES || last.count(identity)) {
@@ -149,7 +151,7 @@ instruments::instruments(const otel::sdk::resource::Resource & resource, const s
 
 instruments::~instruments() = default;
 
-void instruments::record(uint16_t metric, double value, std::unique_ptr<attribute_list> attributes) {
+void instruments::record(uint16_t metric, double value, uint32_t n_times, std::unique_ptr<attribute_list> attributes) {
     if (metric >= METRIC_COUNT) {
         return;
     }
@@ -165,13 +167,13 @@ void instruments::record(uint16_t metric, double value, std::unique_ptr<attribut
     if (!all[metric]) {
         all[metric] = std::make_unique<instrument_of>(*meter, def, is_delta);
     }
-    all[metric]->record(value, std::move(attributes));
+    all[metric]->record(value, n_times, std::move(attributes));
 }
 
 void instruments::measurement(const record_view<llama_otel_metric_record> & record) {
     auto attributes = std::make_unique<attribute_list>();
     attributes->add(record);
-    this->record(record.head->metric, record.head->value, std::move(attributes));
+    this->record(record.head->metric, record.head->value, record.head->n_times, std::move(attributes));
 }
 
 void instruments::span_duration(const record_view<llama_otel_span_record> & record) {
@@ -181,7 +183,7 @@ void instruments::span_duration(const record_view<llama_otel_span_record> & reco
     const metric_definition & def = METRICS[record.head->metric];
     auto attributes = std::make_unique<attribute_list>();
     attributes->add(record, def.attributes, def.n_attributes);
-    this->record(record.head->metric, (double) (record.head->end_ns - record.head->start_ns) * 1e-9, std::move(attributes));
+    this->record(record.head->metric, (double) (record.head->end_ns - record.head->start_ns) * 1e-9, 1, std::move(attributes));
 }
 
 void instruments::own(uint16_t metric, double value, std::initializer_list<std::pair<const char *, const char *>> given) {
@@ -189,7 +191,7 @@ void instruments::own(uint16_t metric, double value, std::initializer_list<std::
     for (const auto & attribute : given) {
         attributes->set_text(attribute.first, attribute.second);
     }
-    record(metric, value, std::move(attributes));
+    record(metric, value, 1, std::move(attributes));
 }
 
 void instruments::drops() {

@@ -46,7 +46,7 @@ private:
     class reader;
     class instrument_of;
 
-    void record(uint16_t metric, double value, std::unique_ptr<attribute_list> attributes);
+    void record(uint16_t metric, double value, uint32_t n_times, std::unique_ptr<attribute_list> attributes);
 
     std::shared_ptr<otel::sdk::metrics::MeterProvider>      meter_provider;
     std::shared_ptr<reader>                                 metric_reader;

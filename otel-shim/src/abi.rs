@@ -126,14 +126,15 @@ pub struct Link {
     pub span_id: u64,
 }
 
-/// One measurement, `llama_otel_metric_record`.
+/// A measurement, `llama_otel_metric_record`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct MetricRecord {
     pub value: f64,
     pub metric: u16,
     pub n_attrs: u16,
-    reserved: u32,
+    /// That it was measured, in a row: for histograms.
+    pub n_times: u32,
 }
 
 /// Something that happened at one instant, `llama_otel_event_record`.
@@ -191,8 +192,13 @@ pub struct Control {
     /// Hands over what the runtime still holds back of the calling thread.
     pub hand_over: unsafe extern "C" fn(),
     /// Tells the gauges that are kept up to date: a record of so many bytes for each.
-    pub observe: unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void, *const MetricRecord, usize), *mut c_void),
+    pub observe: Teller,
+    /// Tells what was counted since it was last asked, in the same way.
+    pub counted: Teller,
 }
+
+/// Calls the function for each measurement that it has to tell, with what it is given for it, a record and its bytes.
+pub type Teller = unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void, *const MetricRecord, usize), *mut c_void);
 
 /// The program's own current span, `llama_otel_host_span`.
 #[repr(C)]

@@ -9,19 +9,19 @@
 macro_rules! require_instrumented {
     () => {
         unsafe extern "C" {
-            fn llama_otel_instrumented_abi_6() -> *const ::core::ffi::c_char;
+            fn llama_otel_instrumented_abi_7() -> *const ::core::ffi::c_char;
         }
 
         // Kept also in a program that never asks, so that it fails to link.
         #[used]
         static LLAMA_OTEL_REQUIRED: unsafe extern "C" fn() -> *const ::core::ffi::c_char =
-            llama_otel_instrumented_abi_6;
+            llama_otel_instrumented_abi_7;
 
         /// The mark of the instrumented llama.cpp that this program is linked with: the version of the ABI between it and
         /// its telemetry, llama.cpp's version and commit, for people. It exists with an instrumented llama.cpp only.
         pub fn llama_otel_build() -> &'static ::core::ffi::CStr {
             // SAFETY: it returns a string literal.
-            unsafe { ::core::ffi::CStr::from_ptr(llama_otel_instrumented_abi_6()) }
+            unsafe { ::core::ffi::CStr::from_ptr(llama_otel_instrumented_abi_7()) }
         }
     };
 }

@@ -5,11 +5,18 @@ use std::ffi::c_void;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, Value};
 
-use crate::abi::{Attr, Control, MetricRecord, NO_METRIC, SpanRecord};
+use crate::abi::{Attr, MetricRecord, NO_METRIC, SpanRecord, Teller};
 use crate::guarded;
 use crate::registry::{Instrument, METRICS, Metric, MetricDef, ValueType};
 use crate::ring;
 use crate::span::{attributes, duration_s, key_value};
+
+/// Lets go of what the runtime has counted.
+pub fn forget(teller: Teller) {
+    unsafe extern "C" fn tell(_: *mut c_void, _: *const MetricRecord, _: usize) {}
+    // SAFETY: the runtime's function; `tell` looks at nothing.
+    unsafe { teller(tell, std::ptr::null_mut()) };
+}
 
 enum Recorder {
     CounterU64(Counter<u64>),
@@ -41,7 +48,7 @@ impl Recorder {
         }
     }
 
-    fn record(&self, value: f64, attributes: &[KeyValue]) {
+    fn record(&self, value: f64, n_times: u32, attributes: &[KeyValue]) {
         match self {
             Recorder::CounterU64(counter) => counter.add(value as u64, attributes),
             Recorder::CounterF64(counter) => counter.add(value, attributes),
@@ -49,7 +56,7 @@ impl Recorder {
             Recorder::UpDownF64(counter) => counter.add(value, attributes),
             Recorder::GaugeI64(gauge) => gauge.record(value as i64, attributes),
             Recorder::GaugeF64(gauge) => gauge.record(value, attributes),
-            Recorder::Histogram(histogram) => histogram.record(value, attributes),
+            Recorder::Histogram(histogram) => (0..n_times).for_each(|_| histogram.record(value, attributes)),
         }
     }
 }
@@ -66,7 +73,7 @@ impl Instruments {
         Instruments { meter, recorders: METRICS.iter().map(|_| None).collect(), exported_drops: Vec::new() }
     }
 
-    fn record_as(&mut self, id: u16, value: f64, mut attributes: Vec<KeyValue>) {
+    fn record_as(&mut self, id: u16, value: f64, n_times: u32, mut attributes: Vec<KeyValue>) {
         let Some(metric) = Metric::from_u16(id) else { return };
         let def = metric.def();
         if def.attributes.contains(&"gen_ai.provider.name") {
@@ -76,16 +83,17 @@ impl Instruments {
             }
         }
         let recorder = self.recorders[metric as usize].get_or_insert_with(|| Recorder::new(&self.meter, def));
-        recorder.record(value, &attributes);
+        recorder.record(value, n_times, &attributes);
     }
 
     /// One measurement of the runtime's.
     pub fn measurement(&mut self, record: &MetricRecord, attrs: &[Attr], strings: &[u8]) {
-        self.record_as(record.metric, record.value, attrs.iter().filter_map(|attr| key_value(attr, strings)).collect());
+        let attributes = attrs.iter().filter_map(|attr| key_value(attr, strings)).collect();
+        self.record_as(record.metric, record.value, record.n_times, attributes);
     }
 
-    /// The runtime's gauges that are kept up to date, as they are now.
-    pub fn observe(&mut self, control: &Control) {
+    /// What the runtime keeps up to date, or has counted.
+    pub fn ask(&mut self, teller: Teller) {
         unsafe extern "C" fn tell(to: *mut c_void, record: *const MetricRecord, size: usize) {
             // SAFETY: `to` is the instruments that are lent below. The record has `size` bytes, its attributes and no strings in them.
             let (instruments, record, attrs) = unsafe {
@@ -95,7 +103,7 @@ impl Instruments {
             guarded((), || instruments.measurement(record, attrs, &[]));
         }
         // SAFETY: the runtime's function, which calls `tell` on this thread, which is the only one that asks.
-        unsafe { (control.observe)(tell, std::ptr::from_mut(self).cast()) };
+        unsafe { teller(tell, std::ptr::from_mut(self).cast()) };
     }
 
     /// The duration of a span that has a histogram, with those of its attributes that the histogram has.
@@ -109,7 +117,7 @@ impl Instruments {
             .into_iter()
             .filter(|attribute| wanted.contains(&attribute.key.as_str()))
             .collect();
-        self.record_as(record.metric, duration_s(record), attributes);
+        self.record_as(record.metric, duration_s(record), 1, attributes);
     }
 
     /// A figure of telemetry itself.
@@ -117,6 +125,7 @@ impl Instruments {
         self.record_as(
             metric as u16,
             value,
+            1,
             attributes.iter().map(|(key, value)| KeyValue::new(*key, Value::from(*value))).collect(),
         );
     }

@@ -28,7 +28,7 @@ use crate::host::{HostSpans, Providers};
 use crate::inject;
 use crate::life::{self, Order, Orders};
 use crate::log::{error, warn};
-use crate::metric::Instruments;
+use crate::metric::{self, Instruments};
 use crate::registry::{Metric, SCHEMA_URL};
 use crate::resource::resource;
 use crate::ring::{self, Kind, Reason, Record};
@@ -235,8 +235,12 @@ impl Drain {
             .max(Duration::from_millis(1))
     }
 
-    /// Empties the rings into the waiting spans and the instruments.
+    /// Empties the rings and the runtime's counters into the waiting spans and the instruments.
     fn drain(&mut self) -> usize {
+        match &mut self.metrics {
+            Some(metrics) => metrics.instruments.ask(self.control.counted),
+            None => metric::forget(self.control.counted), // else it would be told where metrics are wanted later
+        }
         if self.epoch.1.elapsed() > EPOCH_LIFE {
             self.epoch = (Epoch::now(now_ns(self.control)), Instant::now());
         }
@@ -440,7 +444,7 @@ impl Metrics {
     /// Collects and exports if it is time; `spans` is the way out for spans and the number that wait before it.
     fn export(&mut self, now: bool, spans: Option<(&Outlet<Vec<SpanData>>, usize)>, control: &Control) {
         let Some(own) = &mut self.own else {
-            self.instruments.observe(control);
+            self.instruments.ask(control.observe);
             self.instruments.drops();
             return;
         };
@@ -457,7 +461,7 @@ impl Metrics {
             return;
         }
         own.next = Instant::now() + own.interval;
-        self.instruments.observe(control);
+        self.instruments.ask(control.observe);
         self.instruments.drops();
         if let Some((outlet, waiting)) = spans {
             let n = (waiting as u64 + outlet.waiting()) as f64;

@@ -137,6 +137,7 @@ int main(int argc, char ** argv) {
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
         llama_otel_set_detail(1 + i % LLAMA_OTEL_DETAIL_OP);
         llama_otel_ctl.observe(take_gauge, nullptr);
+        llama_otel_ctl.counted(take_gauge, nullptr);
         llama_otel_flush(10);
         if (i % 16 == 0) {
             llama_otel_shutdown(10);
