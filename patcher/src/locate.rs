@@ -104,8 +104,11 @@ pub(crate) fn locate(file: &SourceFile, alternate: &Alternate) -> Result<Finding
 }
 
 /// The places in the first version of a function that has not as many as declared. No program has two versions at once, so that
-/// each of them has to have that many.
+/// each of them has to have that many. Without any place, what is found.
 pub(crate) fn miscounted(found: &[Found], count: Count) -> Option<&[Found]> {
+    if found.is_empty() {
+        return (!count.allows(0)).then_some(found);
+    }
     found.chunk_by(|one, two| one.version == two.version).find(|version| !count.allows(version.len()))
 }
 
