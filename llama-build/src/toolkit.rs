@@ -30,6 +30,12 @@ impl Toolkit {
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty()
     }
+
+    /// Whether one need, such as `vulkan.headers`, is all that is missing.
+    pub fn lacks_only(&self, id: &str) -> bool {
+        let need = self.backend.needs().iter().find(|need| need.id == id);
+        need.is_some_and(|need| self.missing == [need.what])
+    }
 }
 
 /// Asks CMake what this machine has for each of `backends`, with the cache entries of the build

@@ -195,16 +195,19 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// What can be found out about the metal backend without a Mac; nothing is recorded.
+/// What can be found out about the metal backend without a Mac, unless that was found out before; nothing is recorded.
 ///
 /// # Errors
 /// It does not configure or compile; zig or the tree cannot be had.
 pub fn compile_metal(context: &Context) -> Result<()> {
-    let outcome = metal::check_from_elsewhere(context, Place::Here)?;
-    match outcome.compiles {
-        Some(true) => Ok(()),
-        _ => bail!("metal: {}", table::in_words(&outcome)),
+    match metal::check_once(context)? {
+        metal::Checked::Before => {
+            context.ui.say("metal: passed before, says the cache: the same tree, options and compilers")
+        }
+        metal::Checked::Now(outcome) if outcome.compiles == Some(true) => {}
+        metal::Checked::Now(outcome) => bail!("metal: {}", table::in_words(&outcome)),
     }
+    Ok(())
 }
 
 fn rows(results: &Results, missing: &BTreeMap<&'static str, String>) -> Vec<Row> {

@@ -215,6 +215,15 @@ mod tests {
     }
 
     #[test]
+    fn the_script_installs_what_the_table_names() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/backends");
+        let text = fs::read_to_string(path).unwrap();
+        let list = text.split_once("packages=(").and_then(|(_, rest)| rest.split_once(')')).unwrap().0;
+        let wanted = packages(&[Backend::Vulkan, Backend::Blas, Backend::Rpc], &RUNNERS[0]);
+        assert_eq!(list, format!("ccache {wanted}"));
+    }
+
+    #[test]
     fn only_the_marked_place_changes() {
         let workflow = format!("a\n{START}\nold\n{END}\nb\n");
         let new = renewed(&workflow).unwrap();

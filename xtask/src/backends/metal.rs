@@ -26,6 +26,12 @@ const ZIG_WHEEL: &str = "ziglang==0.17.1";
 const ZIG_DIR: &str = "zig-0.17.1";
 const TARGET: &str = "aarch64-macos.13.0";
 const FRAMEWORKS: [&str; 3] = ["Foundation", "Metal", "MetalKit"];
+/// Under the cache: what is compiled.
+const DIR: &str = "build/metal-by-zig";
+/// In there: the key of the last build that passed.
+const PASSED: &str = "passed";
+/// Nothing of it is run. zig would check for undefined behaviour where nothing is optimised.
+const FLAGS: &str = "-O0 -DNDEBUG -fno-sanitize=undefined";
 /// What needs Foundation's headers, which only Apple's SDK has.
 const OBJECTIVE_C: [&str; 2] = ["ggml-metal-context.m", "ggml-metal-device.m"];
 
@@ -35,11 +41,40 @@ const OBJECTIVE_C: [&str; 2] = ["ggml-metal-context.m", "ggml-metal-device.m"];
 /// zig cannot be installed, or the tree cannot be had.
 pub fn check_from_elsewhere(context: &Context, place: Place) -> Result<Outcome> {
     let tools = tools::ensure(context)?;
-    let zig = install_zig(context)?;
+    let options = options(patch::ensure(context, None)?, &tools, &install_zig(context)?);
+    check(context, &tools, &options, place)
+}
+
+/// Runs the checks unless the same tree has passed them before, with the same options, compilers and CMake.
+///
+/// # Errors
+/// As [`check_from_elsewhere`].
+pub fn check_once(context: &Context) -> Result<Checked> {
+    let tools = tools::ensure(context)?;
+    let options = options(patch::ensure(context, None)?, &tools, &install_zig(context)?);
+    let (key, passed) = (llama_build::key(&options)?, context.cache.join(DIR).join(PASSED));
+    if fs::read_to_string(&passed).is_ok_and(|last| last == key) {
+        return Ok(Checked::Before);
+    }
+    let outcome = check(context, &tools, &options, Place::Here)?;
+    if outcome.compiles == Some(true) {
+        fs::write(&passed, key).with_context(|| format!("cannot write {}", passed.display()))?;
+    }
+    Ok(Checked::Now(outcome))
+}
+
+/// What [`check_once`] did.
+pub enum Checked {
+    /// It passed in an earlier run.
+    Before,
+    /// What came of it.
+    Now(Outcome),
+}
+
+fn check(context: &Context, tools: &Tools, options: &Options, place: Place) -> Result<Outcome> {
     let mut outcome = Outcome::untried(context, Backend::Metal.name(), place, String::new())?;
-    let dir = context.cache.join("build/metal-by-zig");
-    let options = options(patch::ensure(context, None)?, &tools, &zig);
-    let link = match llama_build::configure(&options, &dir, &mut |_| {}) {
+    let dir = context.cache.join(DIR);
+    let link = match llama_build::configure(options, &dir, &mut |_| {}) {
         Ok(link) => link,
         Err(error) => {
             outcome.configures = Some(false);
@@ -49,13 +84,13 @@ pub fn check_from_elsewhere(context: &Context, place: Place) -> Result<Outcome> 
     };
     check_link(&link)?;
     outcome.configures = Some(true);
-    let failed = compile(context, &tools, &dir)?;
+    let failed = compile(context, tools, &dir)?;
     let unexpected: Vec<_> = failed.iter().filter(|name| !OBJECTIVE_C.contains(&name.as_str())).cloned().collect();
     outcome.compiles = Some(unexpected.is_empty());
     outcome.note = match unexpected.is_empty() {
         true => format!(
-            "from Linux with zig for {TARGET}: all C and C++ of the patched tree, frameworks on the link line, shaders \
-             embedded; not {}, not the link",
+            "from Linux with zig for {TARGET}: all C and C++ of the patched tree, not optimised, frameworks on the link \
+             line, shaders embedded; not {}, not the link",
             OBJECTIVE_C.join(", ")
         ),
         false => format!("does not compile with zig for {TARGET}: {}", unexpected.join(", ")),
@@ -89,6 +124,8 @@ fn options(tree: PathBuf, tools: &Tools, zig: &Path) -> Options {
     for (name, framework) in ["FOUNDATION_LIBRARY", "METAL_FRAMEWORK", "METALKIT_FRAMEWORK"].iter().zip(FRAMEWORKS) {
         define(name, &format!("-framework {framework}"));
     }
+    define("CMAKE_C_FLAGS_RELEASE", FLAGS);
+    define("CMAKE_CXX_FLAGS_RELEASE", FLAGS);
     define("GGML_ACCELERATE", "OFF");
     define("GGML_OPENMP", "OFF");
     define("GGML_CPU_ARM_ARCH", "apple_m1");
@@ -177,7 +214,8 @@ fn install_zig(context: &Context) -> Result<PathBuf> {
 #[cfg(unix)]
 fn write_program(path: &Path, words: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    let text = format!("#!/bin/sh\nexec \"$(dirname \"$0\")/../ziglang/zig\" {words} \"$@\"\n");
+    // the version is for ccache, which takes this file for the compiler
+    let text = format!("#!/bin/sh\n# {ZIG_WHEEL}\nexec \"$(dirname \"$0\")/../ziglang/zig\" {words} \"$@\"\n");
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     Ok(())
