@@ -50,9 +50,9 @@ stub in place of the driver's library, which is linked against and never shipped
 off; `-D GGML_CUDA_NCCL=ON` turns it on. Set `--cuda-arch` (90 for H100 and H200): llama.cpp's own list of architectures
 takes long. A person with an NVIDIA GPU repeats the run with `scripts/try-cuda.sh`.
 
-On Linux the phase `cuda` of `cargo xtask test` compiles it for one virtual architecture, without flash attention and hardly
-optimised (`-O0 -Xcicc -O1`, half the time), and links the demo program with it. With a toolkit on the machine it takes that
-one, else the wheels. The nightly workflow does the same optimised.
+On Linux `cargo xtask test --only cuda` compiles it for one virtual architecture, without flash attention and hardly optimised
+(`-O0 -Xcicc -O1`), and links the demo program with it. With a toolkit on the machine it takes that one, else the wheels. The
+nightly workflow does the same optimised.
 
 ## vulkan
 
@@ -61,9 +61,9 @@ Runs on Mesa's software driver too: `apt-get install libvulkan-dev glslc spirv-h
 
 ## metal
 
-On Linux, `cargo xtask backends --run metal` and the phase `metal` of `cargo xtask test` check what can be checked there: the
+On Linux, `cargo xtask backends --run metal` and `cargo xtask test --only metal` check what can be checked there: the
 options, the frameworks on the link line, the embedded shader library, and every C and C++ file of the patched tree compiled
-for arm64 macOS with zig, not optimised. The phase does nothing where the cache says that the same has passed before. The two
+for arm64 macOS with zig, not optimised. The second does nothing where the cache says that the same has passed before. The two
 Objective-C files, the shaders, the link and the run need a Mac: the job of the workflow does them.
 
 ## rpc
