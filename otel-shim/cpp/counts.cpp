@@ -3,9 +3,10 @@
 #include "counts.h"
 #include "context.h"
 
-#include <iterator>
-
 namespace {
+
+// A backend that was stopped may still be asking when the next one begins to: each count is told to one of them.
+std::atomic<bool> is_telling{ false };
 
 // What the backend has been told; used by the one thread that asks.
 struct told_counts {
@@ -95,6 +96,9 @@ void llama_otel_count_busy(const char * device, int64_t ns) noexcept {
 }
 
 void llama_otel_tell_counts(void (* tell_one)(void *, const llama_otel_metric_record *, size_t), void * to) noexcept {
+    if (is_telling.exchange(true, std::memory_order_acquire)) {
+        return;
+    }
     const llama_otel_observer observer = { tell_one, to };
     for (slot_counts & slot : counts) {
         if (slot.is_used.load(std::memory_order_relaxed)) {
@@ -110,4 +114,5 @@ void llama_otel_tell_counts(void (* tell_one)(void *, const llama_otel_metric_re
             observer.measured(LLAMA_OTEL_METRIC_LLAMA_DEVICE_BUSY_TIME, (double) ns * 1e-9, 1, "llama.device.name", llama_otel_literal{ slot.name });
         }
     }
+    is_telling.store(false, std::memory_order_release);
 }
