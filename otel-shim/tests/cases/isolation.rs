@@ -7,7 +7,7 @@
 use std::{
     net::{SocketAddr, TcpListener},
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use otlp_receiver::{Behaviour, Receiver, Telemetry};
@@ -126,15 +126,26 @@ fn check(shown: &str, child: &Child, telemetry: &Telemetry, well: u64) {
     assert!(report["shutdown_seconds"].as_f64().unwrap() < 5.5, "{shown}: {report}");
 }
 
-/// Addresses that were free a moment ago.
+/// Two addresses that were free a moment ago.
 fn free_addresses(host: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let free = || TcpListener::bind((host, 0)).ok()?.local_addr().ok();
-    Some((free()?, free()?))
+    let (grpc, http) = (TcpListener::bind((host, 0)).ok()?, TcpListener::bind((host, 0)).ok()?);
+    Some((grpc.local_addr().ok()?, http.local_addr().ok()?))
+}
+
+/// A receiver on addresses that were free: what has taken one since, such as a connection of another test, gives it back soon.
+fn start_on(grpc: SocketAddr, http: SocketAddr) -> Receiver {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        match Receiver::start_on(grpc, http) {
+            Ok(receiver) => return receiver.unrecorded(),
+            Err(error) if Instant::now() > end => panic!("{error}"),
+            Err(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
 }
 
 fn comes_later(addresses: (SocketAddr, SocketAddr)) -> Case {
-    let recover = move |_| Receiver::start_on(addresses.0, addresses.1).unwrap().unrecorded();
-    Case { receiver: None, addresses, recover: Box::new(recover) }
+    Case { receiver: None, addresses, recover: Box::new(move |_| start_on(addresses.0, addresses.1)) }
 }
 
 #[test]
@@ -164,12 +175,12 @@ fn a_receiver_that_changes_its_address() {
     }
     survives("moved", "localhost", || {
         let (grpc, http) = free_addresses("::1").unwrap();
-        let receiver = Receiver::start_on(grpc, http).unwrap().unrecorded();
+        let receiver = start_on(grpc, http);
         receiver.set_behaviour(Behaviour::Refuse { status: 503, retry_after: None });
         let there = move |old: Option<Receiver>| {
             drop(old);
             let here = |address: SocketAddr| SocketAddr::from(([127, 0, 0, 1], address.port()));
-            Receiver::start_on(here(grpc), here(http)).unwrap().unrecorded()
+            start_on(here(grpc), here(http))
         };
         Case { receiver: Some(receiver), addresses: (grpc, http), recover: Box::new(there) }
     });
