@@ -633,10 +633,7 @@ llama_otel_entry * llama_otel_reserve(size_t size) noexcept { return reinterpret
 void llama_otel_commit(llama_otel_entry * entry) noexcept {
     llama_otel_thread & t = thread;
     const auto * record  = reinterpret_cast<const llama_otel_metric_record *>(entry + 1);
-    char *       strings = reinterpret_cast<char *>(entry + 1) + entry->record;
-    while (entry->strings % 8 != 0) {
-        strings[entry->strings++] = '\0';
-    }
+    const char * strings = reinterpret_cast<const char *>(entry + 1) + entry->record;
     const llama_otel_backend * b = backend.load(std::memory_order_acquire);
     if (b && is_held_back(t, b)) {
         release(t, t.n_held + (uint32_t) sizeof(*entry) + entry->record + entry->strings);

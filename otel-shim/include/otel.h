@@ -365,8 +365,8 @@ LLAMA_OTEL_API void llama_otel_set_decode_status(int code) noexcept;
 LLAMA_OTEL_API void llama_otel_set_batch_error(const char * type, const char * message) noexcept;
 LLAMA_OTEL_API void llama_otel_set_ggml_status(int status) noexcept;
 
-// Where the next measurement of this thread is written: the head, the record and its attributes, then the bytes of its strings, of
-// at most `size` bytes in all. Null while another one is written, which a signal handler may find: it records nothing then.
+// Where the next measurement of this thread is written: the head, the record and its attributes, then the bytes of its strings, to
+// whole words, of at most `size` bytes in all. Null while another one is written, which a signal handler may find: it records nothing then.
 // Called only while telemetry is on.
 LLAMA_OTEL_API llama_otel_entry * llama_otel_reserve(size_t size) noexcept;
 // It is complete.
@@ -379,6 +379,14 @@ struct llama_otel_attr_writer {
     uint32_t          n_strings;
 
     void put() noexcept {}
+
+    // bytes of the strings, filled up to whole words; there must be room for one more
+    uint32_t end() noexcept {
+        if (n_strings % 8 != 0) {
+            memset(strings + n_strings, 0, 8);
+        }
+        return (n_strings + 7) & ~7u;
+    }
 
     template <typename Key, typename T, typename... Rest> void put(const Key & key, const T & value, const Rest &... rest) noexcept {
         llama_otel_attr & attr = *next++;
@@ -411,7 +419,7 @@ template <typename V, typename... Attrs> void llama_otel_measure(llama_otel_metr
     static_assert(std::is_arithmetic_v<V>, "LLAMA_OTEL: a measurement must be a number");
     constexpr size_t n_attrs = sizeof...(attrs) / 2;
     constexpr size_t size    = sizeof(llama_otel_metric_record) + n_attrs * sizeof(llama_otel_attr);
-    llama_otel_entry * head = llama_otel_reserve(sizeof(llama_otel_entry) + size + n_attrs * LLAMA_OTEL_MAX_STRING);
+    llama_otel_entry * head = llama_otel_reserve(sizeof(llama_otel_entry) + size + n_attrs * LLAMA_OTEL_MAX_STRING + 8);
     if (!head) {
         return;
     }
@@ -419,7 +427,7 @@ template <typename V, typename... Attrs> void llama_otel_measure(llama_otel_metr
     auto * first  = reinterpret_cast<llama_otel_attr *>(record + 1);
     llama_otel_attr_writer writer = { first, reinterpret_cast<char *>(first + n_attrs), 0 };
     writer.put(attrs...);
-    new (head) llama_otel_entry{ LLAMA_OTEL_ENTRY_METRIC, (uint32_t) size, writer.n_strings, 0 };
+    new (head) llama_otel_entry{ LLAMA_OTEL_ENTRY_METRIC, (uint32_t) size, writer.end(), 0 };
     llama_otel_commit(head);
 }
 

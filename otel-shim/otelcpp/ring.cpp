@@ -65,7 +65,11 @@ struct thread_ring {
 
     void put(size_t at, const void * from, size_t size) {
         const size_t place = at & (capacity - 1);
-        const size_t front = std::min(size, capacity - place);
+        const size_t front = capacity - place;
+        if (size <= front) { // nearly always
+            memcpy(bytes.get() + place, from, size);
+            return;
+        }
         memcpy(bytes.get() + place, from, front);
         memcpy(bytes.get(), (const char *) from + front, size - front);
     }
@@ -91,7 +95,9 @@ struct thread_ring {
         const llama_otel_entry head = { (uint32_t) kind, (uint32_t) size, (uint32_t) strings_size, 0 };
         put(at, &head, sizeof(head));
         put(at + sizeof(head), record, size);
-        put(at + sizeof(head) + size, strings, strings_size);
+        if (strings_size > 0) {
+            put(at + sizeof(head) + size, strings, strings_size);
+        }
         publish(at + total);
     }
 

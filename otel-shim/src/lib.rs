@@ -80,6 +80,7 @@ mod ffi {
 }
 
 /// No panic crosses the bridge: what one leaves undone is telemetry, never inference.
+#[inline(always)] // what is recorded would travel through memory
 fn guarded<T>(otherwise: T, f: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or(otherwise)
 }
@@ -141,7 +142,7 @@ unsafe fn push(kind: ring::Kind, record: *const u8, size: usize, strings: *const
     let (record, strings) = unsafe {
         (std::slice::from_raw_parts(record, size), std::slice::from_raw_parts(strings.cast::<u8>(), strings_size))
     };
-    recorded(|| ring::push(kind, record, strings));
+    recorded(move || ring::push(kind, record, strings));
 }
 
 #[inline]

@@ -250,7 +250,6 @@ fn is_counter(record: &[u8]) -> bool {
 
 #[inline(always)] // as above
 fn try_push(producer: &mut Producer<u8>, kind: Kind, record: &[u8], strings: &[u8]) -> bool {
-    let head = Entry { kind: kind as u32, record: record.len() as u32, strings: strings.len() as u32, reserved: 0 };
     let Ok(mut chunk) = producer.write_chunk_uninit(HEAD_BYTES + record.len() + strings.len()) else { return false };
     let (first, second) = chunk.as_mut_slices();
     if second.is_empty() {
@@ -258,29 +257,35 @@ fn try_push(producer: &mut Producer<u8>, kind: Kind, record: &[u8], strings: &[u
         let (to_record, to_strings) = rest.split_at_mut(record.len());
         // SAFETY: each place is as long as what goes there; `Entry` is plain data.
         unsafe {
-            to_head.as_mut_ptr().cast::<Entry>().write_unaligned(head);
-            copy_short(record, to_record.as_mut_ptr().cast());
+            to_head.as_mut_ptr().cast::<Entry>().write_unaligned(head(kind, record, strings));
+            copy_words(record, to_record.as_mut_ptr().cast());
             if !strings.is_empty() {
                 std::ptr::copy_nonoverlapping(strings.as_ptr(), to_strings.as_mut_ptr().cast(), strings.len());
             }
         }
     } else {
-        wrap(head, record, strings, first, second);
+        wrap(kind, record, strings, first, second);
     }
     // SAFETY: the three parts fill the chunk.
     unsafe { chunk.commit_all() };
     true
 }
 
+#[inline(always)] // its fields go to their places from registers
+fn head(kind: Kind, record: &[u8], strings: &[u8]) -> Entry {
+    Entry { kind: kind as u32, record: record.len() as u32, strings: strings.len() as u32, reserved: 0 }
+}
+
 /// An entry that begins at the end of the ring's memory and goes on at its start.
 #[cold]
 fn wrap(
-    head: Entry,
+    kind: Kind,
     record: &[u8],
     strings: &[u8],
     mut first: &mut [MaybeUninit<u8>],
     mut second: &mut [MaybeUninit<u8>],
 ) {
+    let head = head(kind, record, strings);
     // SAFETY: `Entry` is plain data without padding.
     let head = unsafe { std::slice::from_raw_parts((&raw const head).cast::<u8>(), HEAD_BYTES) };
     for part in [head, record, strings] {
@@ -298,24 +303,30 @@ fn copy<'a>(from: &[u8], to: &'a mut [MaybeUninit<u8>]) -> &'a mut [MaybeUninit<
     rest
 }
 
-/// Copies a record; the lengths of measurements are cases of their own, which need no call.
+/// Copies a record, whole words, by words. It was written a moment ago, by words or more: a wider load would have to wait
+/// until several of those stores have left the processor.
 ///
 /// # Safety
 /// `to` has room for it.
 #[inline]
-unsafe fn copy_short(from: &[u8], to: *mut u8) {
+unsafe fn copy_words(from: &[u8], to: *mut u8) {
     const HEAD: usize = size_of::<MetricRecord>();
     const ONE: usize = HEAD + size_of::<Attr>();
     const TWO: usize = ONE + size_of::<Attr>();
-    let copy = |n| {
-        // SAFETY: the caller's promise; they are different memory.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, n) }
+    let words = from.as_ptr().cast::<u64>();
+    let is_aligned = words.is_aligned();
+    let copy = |n: usize| {
+        for i in 0..n / 8 {
+            // SAFETY: the caller's promise, and the words are aligned; volatile keeps them apart.
+            unsafe { to.cast::<u64>().add(i).write_unaligned(words.add(i).read_volatile()) };
+        }
     };
     match from.len() {
-        HEAD => copy(HEAD),
-        ONE => copy(ONE),
-        TWO => copy(TWO),
-        n => copy(n),
+        HEAD if is_aligned => copy(HEAD),
+        ONE if is_aligned => copy(ONE),
+        TWO if is_aligned => copy(TWO),
+        // SAFETY: the caller's promise; they are different memory.
+        n => unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, n) },
     }
 }
 
@@ -347,14 +358,20 @@ pub enum Record<'a> {
     Event(&'a EventRecord),
 }
 
-/// Takes every entry out of every ring: calls `f` with the record, its attributes, and its strings. Returns their number.
+/// Takes the entries that are there now out of every ring: calls `f` with the record, its attributes, and its strings. Returns
+/// their number. Those that come meanwhile are for the next time: where threads record faster than they are drained, there would
+/// be no end, and nobody to flush.
 pub fn drain(mut f: impl FnMut(Record, &[Attr], &[u8])) -> usize {
     let mut n = 0;
     let mut scratch: Vec<u64> = Vec::new(); // eight-byte alignment for the records
     let mut outlets = std::mem::take(&mut *lock(&OUTLETS));
     outlets.retain_mut(|outlet| {
         let abandoned = outlet.consumer.is_abandoned(); // asked first: what was pushed before is then seen below
-        while let Some((kind, record, strings)) = next_entry(&mut outlet.consumer, &mut scratch) {
+        let mut there = outlet.consumer.slots(); // whole entries
+        while there > 0
+            && let Some((kind, record, strings)) = next_entry(&mut outlet.consumer, &mut scratch)
+        {
+            there = there.saturating_sub(HEAD_BYTES + size_of_val(record) + strings.len());
             n += 1;
             visit(kind, record, strings, &mut f);
         }
@@ -433,4 +450,21 @@ fn array<T>(words: &[u64], n: usize) -> (&[T], &[u64]) {
     let (front, rest) = words.split_at(n * size_of::<T>() / 8);
     // SAFETY: as for `split`; `front` is that long.
     (unsafe { std::slice::from_raw_parts(front.as_ptr().cast::<T>(), n) }, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As by threads that record faster than they are drained: without an end nothing would be exported, and no flush be answered.
+    #[test]
+    fn what_is_recorded_meanwhile_is_for_the_next_time() {
+        let record = || push(Kind::Metric, &[0; size_of::<MetricRecord>()], &[]);
+        (0..3).for_each(|_| record());
+        for _ in 0..2 {
+            assert_eq!(drain(|_, _, _| record()), 3);
+        }
+        assert_eq!(drain(|_, _, _| ()), 3);
+        assert_eq!(drain(|_, _, _| ()), 0);
+    }
 }
