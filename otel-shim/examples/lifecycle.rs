@@ -19,6 +19,8 @@ unsafe extern "C" {
     safe fn llama_otel_lifecycle_thread_local();
     safe fn llama_otel_lifecycle_free_during_shutdown(n_threads: c_int) -> bool;
     safe fn llama_otel_lifecycle_leave_running(n_threads: c_int);
+    safe fn llama_otel_lifecycle_beside(is_shutdown: bool, timeout_ms: c_uint, waited: &mut f64) -> f64;
+    safe fn llama_otel_lifecycle_leave_flushing(timeout_ms: c_uint);
     safe fn llama_otel_scenario_flush(timeout_ms: c_uint) -> bool;
     safe fn llama_otel_scenario_shutdown(timeout_ms: c_uint) -> bool;
 }
@@ -181,6 +183,17 @@ fn main() {
         "decode-then" => {
             decode(10);
             json!({ "flushed": llama_otel_scenario_flush(argument(1).parse().expect("milliseconds")) })
+        }
+        "beside-flush" | "beside-shutdown" => {
+            decode(10);
+            let (timeout, mut waited) = (argument(1).parse().expect("milliseconds"), 0.0);
+            let seconds = llama_otel_lifecycle_beside(mode == "beside-shutdown", timeout, &mut waited);
+            json!({ "seconds": seconds, "waited": waited })
+        }
+        "exit-while-flushing" => {
+            decode(10);
+            llama_otel_lifecycle_leave_flushing(argument(1).parse().expect("milliseconds"));
+            json!({})
         }
         "decode" => {
             decode(argument(1).parse().expect("a number"));

@@ -46,7 +46,11 @@ struct order {
 struct order_queue {
     std::mutex        mutex;
     std::deque<order> queue;
+    bool              is_closed = false;    // nobody takes orders any more
     std::atomic<bool> is_exporting{ true }; // false: nothing leaves the process
+
+    // the deadline of the stop, once there is one: a flush that was ordered before it takes no longer either
+    std::atomic<steady::time_point> stop_by{ steady::time_point::max() };
 };
 
 class metric_pipeline {
@@ -254,6 +258,19 @@ private:
         }
     }
 
+    // calls `wait` with the time until which it may wait, in short steps, until it is true or the time is over
+    template <typename Wait> bool waits_for(steady::time_point deadline, Wait wait) const {
+        for (;;) {
+            const auto end = std::min(deadline, orders->stop_by.load());
+            if (wait(std::min<steady::time_point>(end, steady::now() + BUSY))) {
+                return true;
+            }
+            if (steady::now() >= end) {
+                return false;
+            }
+        }
+    }
+
     // everything that was recorded before, to the receiver; false if something was refused or the time ran out
     bool deliver(steady::time_point deadline) {
         empty_rings();
@@ -263,24 +280,28 @@ private:
         std::vector<std::future<bool>> answers;
         bool delivered = true;
         if (spans) {
-            delivered = spans->queue.hand_over_all(deadline);
+            delivered = waits_for(deadline, [&](steady::time_point until) { return spans->queue.hand_over_all(until); });
             answers.push_back(spans->queue.out->flush());
         }
         if (logs) {
-            delivered = logs->queue.hand_over_all(deadline) && delivered;
+            delivered = waits_for(deadline, [&](steady::time_point until) { return logs->queue.hand_over_all(until); }) && delivered;
             answers.push_back(logs->queue.out->flush());
         }
         if (metrics) {
-            while (!metrics->out->has_room() && steady::now() < deadline) {
-                std::this_thread::sleep_for(2ms);
-            }
-            delivered = delivered && metrics->out->has_room();
+            const bool has_room = waits_for(deadline, [&](steady::time_point until) {
+                while (!metrics->out->has_room() && steady::now() < until) {
+                    std::this_thread::sleep_for(2ms);
+                }
+                return metrics->out->has_room();
+            });
+            delivered = delivered && has_room;
             metrics->hand_over(true, spans.get());
             answers.push_back(metrics->out->flush());
         }
         // every answer is waited for, also after a bad one
         for (auto & answer : answers) {
-            delivered = (answer.wait_until(deadline) == std::future_status::ready && answer.get()) && delivered;
+            const bool is_there = waits_for(deadline, [&](steady::time_point until) { return answer.wait_until(until) == std::future_status::ready; });
+            delivered = (is_there && answer.get()) && delivered;
         }
         return delivered;
     }

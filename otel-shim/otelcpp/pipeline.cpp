@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 namespace llama_otel_cpp {
 
@@ -22,16 +23,20 @@ constexpr std::chrono::milliseconds EXIT_TIMEOUT = 5s; // longest that the end o
 struct telemetry_run {
     llama_otel_control *         control;
     std::shared_ptr<order_queue> orders;
-    std::future<void>            ended;
+    std::shared_future<void>     ended;
     std::chrono::milliseconds    exit_timeout;
-    uint32_t                     detail; // that is wanted, also while nothing is exported
+    uint32_t                     detail; // that is wanted, also while nothing is exported; with the lock of `current`
 };
 
-// Never destroyed: the process may be ending.
+// Never destroyed: the process may be ending. Nobody waits while he has the lock: whoever waits for the drain thread, in a
+// flush or a shutdown, keeps the run alive by a pointer of his own, and a model is loaded meanwhile.
 struct current {
-    std::mutex                   mutex;
-    std::optional<telemetry_run> running;
-    llama_otel_control *         control = nullptr; // of the runtime that was last started
+    std::mutex                     mutex;
+    std::shared_ptr<telemetry_run> running;
+    llama_otel_control *           control = nullptr; // of the runtime that was last started
+
+    std::shared_future<void> stopping; // of the run that was last told to stop, and how long that may take
+    steady::time_point       stopped_by;
 };
 
 current & state() {
@@ -39,18 +44,27 @@ current & state() {
     return one;
 }
 
-bool give(telemetry_run & run, bool is_stop, std::chrono::milliseconds timeout) {
+bool give(const telemetry_run & run, bool is_stop, steady::time_point deadline) {
     auto answer   = std::make_shared<std::promise<bool>>();
     auto answered = answer->get_future();
-    const auto deadline = steady::now() + timeout;
     {
         std::lock_guard<std::mutex> lock(run.orders->mutex);
-        run.orders->queue.push_back({ is_stop, deadline, answer });
+        if (run.orders->is_closed) {
+            return false;
+        }
+        run.orders->queue.push_back({ is_stop, deadline, std::move(answer) });
+        if (is_stop) {
+            run.orders->stop_by.store(deadline);
+        }
     }
     wake_drain();
     // a stop may have to give up exporters after the deadline
     const auto latest    = is_stop ? deadline + 2 * GIVE_UP : deadline;
-    const bool delivered = answered.wait_until(latest) == std::future_status::ready && answered.get();
+    bool       delivered = false;
+    try {
+        delivered = answered.wait_until(latest) == std::future_status::ready && answered.get();
+    } catch (const std::future_error &) { // the drain thread came to its end before
+    }
     if (is_stop) {
         run.ended.wait_until(std::max(latest, steady::now() + GIVE_UP));
     }
@@ -58,20 +72,43 @@ bool give(telemetry_run & run, bool is_stop, std::chrono::milliseconds timeout) 
 }
 
 bool stop(std::optional<std::chrono::milliseconds> timeout) {
-    std::lock_guard<std::mutex> lock(state().mutex);
-    if (!state().running) {
-        return true;
+    std::shared_ptr<telemetry_run> run;
+    steady::time_point             deadline;
+    {
+        std::lock_guard<std::mutex> lock(state().mutex);
+        if (!state().running) {
+            return true;
+        }
+        run      = std::exchange(state().running, nullptr);
+        deadline = steady::now() + timeout.value_or(run->exit_timeout);
+        run->control->detail.store(LLAMA_OTEL_DETAIL_OFF);
+        state().stopping   = run->ended;
+        state().stopped_by = deadline + 2 * GIVE_UP;
     }
-    telemetry_run run = std::move(*state().running);
-    state().running.reset();
-    run.control->detail.store(LLAMA_OTEL_DETAIL_OFF);
-    return give(run, true, timeout.value_or(run.exit_timeout));
+    return give(*run, true, deadline);
+}
+
+// A shutdown that another thread waits for: what its threads use of opentelemetry-cpp must not be destroyed under them.
+void wait_stopped() {
+    std::shared_future<void> stopping;
+    steady::time_point       until;
+    {
+        std::lock_guard<std::mutex> lock(state().mutex);
+        // the handler is called several times, and waits once
+        state().stopped_by = std::min(state().stopped_by, steady::now() + EXIT_TIMEOUT);
+        stopping = state().stopping;
+        until    = state().stopped_by;
+    }
+    if (stopping.valid()) {
+        stopping.wait_until(until);
+    }
 }
 
 void at_exit() {
     try {
         if (!is_forked()) {
             stop(std::nullopt);
+            wait_stopped();
         }
     } catch (...) { // the process ends without
     }
@@ -102,14 +139,17 @@ void run_threads(llama_otel_control & control, const config & config) {
         say(level::warn, warning);
     }
     auto ended = std::make_shared<std::promise<void>>();
-    state().running = telemetry_run{ &control, all_orders, ended->get_future(), std::min(config.span_export_timeout, EXIT_TIMEOUT), config.detail };
+    state().running = std::make_shared<telemetry_run>(telemetry_run{ &control, all_orders, ended->get_future(), std::min(config.span_export_timeout, EXIT_TIMEOUT), config.detail });
     std::thread([thread = std::move(thread), ended, all_orders, &control]() mutable {
         give_way("llama-otel-drain");
         try {
             thread->run();
         } catch (...) { // out of memory: telemetry ends, inference goes on
             control.detail.store(LLAMA_OTEL_DETAIL_OFF);
+        }
+        {
             std::lock_guard<std::mutex> lock(all_orders->mutex);
+            all_orders->is_closed = true;
             all_orders->queue.clear(); // who waits for an answer sees its promise go
         }
         thread.reset();
@@ -148,6 +188,15 @@ void start_locked(llama_otel_control & control, bool is_asked_for) {
     }
 }
 
+// nothing in a forked child too, where the lock may be held for ever
+std::shared_ptr<telemetry_run> running() {
+    if (is_forked()) {
+        return nullptr;
+    }
+    std::lock_guard<std::mutex> lock(state().mutex);
+    return state().running;
+}
+
 // while nothing is exported, no span is recorded
 void apply(const telemetry_run & run) {
     const bool is_exporting = run.orders->is_exporting;
@@ -164,11 +213,9 @@ void start(llama_otel_control & control) {
 }
 
 bool flush(std::chrono::milliseconds timeout) {
-    if (is_forked()) {
-        return true;
-    }
-    std::lock_guard<std::mutex> lock(state().mutex);
-    return !state().running || give(*state().running, false, timeout);
+    const auto deadline = steady::now() + timeout;
+    const auto run      = running();
+    return !run || give(*run, false, deadline);
 }
 
 bool shutdown(std::chrono::milliseconds timeout) {
@@ -176,11 +223,7 @@ bool shutdown(std::chrono::milliseconds timeout) {
 }
 
 bool is_active() {
-    if (is_forked()) {
-        return false;
-    }
-    std::lock_guard<std::mutex> lock(state().mutex);
-    return state().running.has_value();
+    return running() != nullptr;
 }
 
 void set_detail(uint32_t detail) {

@@ -148,10 +148,12 @@ struct shared {
     std::mutex                   late_mutex;
     std::shared_ptr<thread_ring> late; // of all threads whose own ring is gone
 
+    std::mutex drain_mutex; // a drain thread that comes to its end may have a successor already
+
     std::atomic<bool>       drain_asleep{ false };
     std::mutex              wake_mutex;
     std::condition_variable wake;
-    bool                    is_woken = false;
+    uint64_t                n_wakes = 0;
 
     std::atomic<uint64_t> dropped[3][5] = {};
 };
@@ -265,6 +267,7 @@ void push_entries(const void * entries, size_t size) {
 
 size_t drain(const std::function<void(const entry &)> & take) {
     shared & all = state();
+    const std::lock_guard<std::mutex> one_at_a_time(all.drain_mutex);
     std::vector<std::shared_ptr<thread_ring>> rings;
     {
         std::lock_guard<std::mutex> lock(all.mutex);
@@ -306,19 +309,20 @@ size_t drain(const std::function<void(const entry &)> & take) {
 }
 
 void sleep_until_needed(std::chrono::milliseconds at_most) {
+    static thread_local uint64_t seen = 0; // a wake is for every thread that drains
     shared & all = state();
     std::unique_lock<std::mutex> lock(all.wake_mutex);
     all.drain_asleep.store(true);
-    all.wake.wait_for(lock, at_most, [&] { return all.is_woken; });
-    all.is_woken = false;
+    all.wake.wait_for(lock, at_most, [&] { return all.n_wakes != seen; });
+    seen = all.n_wakes;
     all.drain_asleep.store(false);
 }
 
 void wake_drain() {
     shared & all = state();
     std::lock_guard<std::mutex> lock(all.wake_mutex);
-    all.is_woken = true;
-    all.wake.notify_one();
+    all.n_wakes++;
+    all.wake.notify_all();
 }
 
 void count_dropped(record_kind kind, drop_reason reason, uint64_t n) {

@@ -166,11 +166,9 @@ impl Drain {
             Ok((answer, delivered)) => {
                 let _ = answer.send(delivered);
             }
-            Err(_) => {
-                life::give_up("after an error of its own (above); inference goes on without");
-                self.orders.close();
-            }
+            Err(_) => life::give_up("after an error of its own (above); inference goes on without"),
         }
+        self.orders.close(); // also to a flush that was ordered during the shutdown
     }
 
     /// Drains and exports. Returns with whom to tell that it was told to stop, and whether everything was delivered.

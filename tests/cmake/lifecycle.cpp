@@ -31,6 +31,8 @@ void llama_otel_lifecycle_statics(void);
 void llama_otel_lifecycle_thread_local(void);
 bool llama_otel_lifecycle_free_during_shutdown(int n_threads);
 void llama_otel_lifecycle_leave_running(int n_threads);
+double llama_otel_lifecycle_beside(bool is_shutdown, unsigned timeout_ms, double * waited);
+void llama_otel_lifecycle_leave_flushing(unsigned timeout_ms);
 }
 
 using steady_clock = std::chrono::steady_clock;
@@ -234,6 +236,14 @@ int main(int argc, char ** argv) {
         report = twice();
     } else if (mode == "free-during-shutdown") {
         report = "\"delivered\":" + json(llama_otel_lifecycle_free_during_shutdown(8));
+    } else if (mode == "beside-flush" || mode == "beside-shutdown") {
+        decode(10);
+        double       waited  = 0;
+        const double seconds = llama_otel_lifecycle_beside(mode == "beside-shutdown", (unsigned) atoi(argument(2)), &waited);
+        report = "\"seconds\":" + std::to_string(seconds) + ",\"waited\":" + std::to_string(waited);
+    } else if (mode == "exit-while-flushing") {
+        decode(10);
+        llama_otel_lifecycle_leave_flushing((unsigned) atoi(argument(2)));
     } else if (mode == "decode") {
         decode(atoll(argument(2)));
     } else {

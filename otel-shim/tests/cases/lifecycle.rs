@@ -77,6 +77,39 @@ fn exit_during_an_export_waits_for_a_bounded_time() {
     }
 }
 
+/// A receiver that never answers, and a program of which one thread waits for that.
+fn beside_who_waits(mode: &str, timeout_ms: &str) -> Option<Child> {
+    let receiver = Receiver::start().unwrap().unrecorded();
+    receiver.set_behaviour(Behaviour::Silent);
+    let endpoint = receiver.http_endpoint();
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "500"), // the end of the process takes no longer
+        ("LLAMA_OTEL_DETAIL", "decode"),
+    ];
+    let child = lifecycle(&[mode, timeout_ms], &variables)?;
+    assert_eq!(child.code, Some(0), "{mode}: {}", child.stderr);
+    Some(child)
+}
+
+/// A load of a model asks for a start; nothing of that waits for whom another thread waits for.
+#[test]
+fn a_model_is_loaded_while_another_thread_flushes_or_shuts_down() {
+    for mode in ["beside-flush", "beside-shutdown"] {
+        let Some(child) = beside_who_waits(mode, "3000") else { return };
+        let seconds = |key: &str| child.report[key].as_f64().unwrap();
+        assert!(seconds("waited") > 2.0, "{mode}: it has the time that it was given: {}", child.report);
+        assert!(seconds("seconds") < 0.5, "{mode}: nobody else waits: {}", child.report);
+        assert_eq!(child.report["active"], json!(true), "{mode}: {}", child.report);
+    }
+}
+
+#[test]
+fn the_end_of_the_process_does_not_wait_for_another_thread_s_flush() {
+    let Some(child) = beside_who_waits("exit-while-flushing", "60000") else { return };
+    assert!(child.time < Duration::from_secs(5), "{:?}", child.time);
+}
+
 #[test]
 fn static_and_thread_local_objects_may_record_in_any_order() {
     let Some((_, telemetry)) = lives_well(&["statics"]) else { return };

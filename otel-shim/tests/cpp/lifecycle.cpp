@@ -3,6 +3,7 @@
 #include "otel.h"
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -74,6 +75,34 @@ extern "C" bool llama_otel_lifecycle_free_during_shutdown(int n_threads) {
         thread.join();
     }
     return delivered;
+}
+
+// Another thread waits for a flush or a shutdown; what this one does meanwhile, as a load of a model does it, is returned in
+// seconds, and how long the other one waited.
+extern "C" double llama_otel_lifecycle_beside(bool is_shutdown, unsigned timeout_ms, double * waited) {
+    using steady_clock = std::chrono::steady_clock;
+    const auto since   = [](steady_clock::time_point start) { return std::chrono::duration<double>(steady_clock::now() - start).count(); };
+    std::thread other([&] {
+        const auto start = steady_clock::now();
+        is_shutdown ? llama_otel_shutdown(timeout_ms) : llama_otel_flush(timeout_ms);
+        *waited = since(start);
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    const auto start = steady_clock::now();
+    llama_otel_is_active();
+    llama_otel_start();
+    llama_otel_set_detail(3);
+    llama_otel_set_export(true);
+    llama_otel_lifecycle_decode(0);
+    const double seconds = since(start);
+    other.join();
+    return seconds;
+}
+
+// a flush that another thread waits for when the process ends
+extern "C" void llama_otel_lifecycle_leave_flushing(unsigned timeout_ms) {
+    std::thread([timeout_ms] { llama_otel_flush(timeout_ms); }).detach();
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
 }
 
 // threads that are still at work when the process ends
