@@ -3,6 +3,7 @@
 #include "context.h"
 
 #include <atomic>
+#include <cctype>
 #include <cstdlib>
 
 namespace {
@@ -35,14 +36,32 @@ busy_slot * find_busy(const void * backend) noexcept {
 
 enum class by_callback { never, free, always };
 
-// LLAMA_OTEL_OP_CALLBACK; unset: where it costs nothing
+// whether a variable has this value, however its letters are written
+bool is_value(const char * value, const char * expected) noexcept {
+    while (isspace((unsigned char) *value)) {
+        value++;
+    }
+    while (*expected && tolower((unsigned char) *value) == *expected) {
+        value++;
+        expected++;
+    }
+    while (isspace((unsigned char) *value)) {
+        value++;
+    }
+    return !*expected && !*value;
+}
+
+// LLAMA_OTEL_OP_CALLBACK; unset, or set to what the backend warns of: where it costs nothing
 by_callback callback_wanted() noexcept {
     static const by_callback wanted = [] {
         const char * value = getenv("LLAMA_OTEL_OP_CALLBACK");
-        if (!value || value[0] == '\0') {
+        if (!value) {
             return by_callback::free;
         }
-        return strcmp(value, "1") == 0 || strcmp(value, "true") == 0 ? by_callback::always : by_callback::never;
+        if (is_value(value, "true") || is_value(value, "1")) {
+            return by_callback::always;
+        }
+        return is_value(value, "false") || is_value(value, "0") ? by_callback::never : by_callback::free;
     }();
     return wanted;
 }

@@ -34,6 +34,18 @@ constexpr bool HAS_HTTP_COMPRESSION = true;
 constexpr bool HAS_HTTP_COMPRESSION = false;
 #endif
 
+// The client's certificate for gRPC, files of PEM; false where the options have no place for it (before 1.27 unless it was
+// built with WITH_OTLP_GRPC_SSL_MTLS_PREVIEW).
+template <typename Options>
+auto set_client_certificate(Options & options, const std::string & certificate, const std::string & key, int) -> decltype(options.ssl_client_cert_path, true) {
+    options.ssl_client_cert_path = certificate;
+    options.ssl_client_key_path  = key;
+    return true;
+}
+template <typename Options> bool set_client_certificate(Options &, const std::string &, const std::string &, long) {
+    return false;
+}
+
 // A view of a histogram that is aggregated so. Views had a unit of their own until 1.22.
 template <typename View = otel::sdk::metrics::View>
 std::unique_ptr<View> histogram_view(const std::string & name, const std::string & description, otel::sdk::metrics::AggregationType type, std::shared_ptr<otel::sdk::metrics::AggregationConfig> config) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 
@@ -47,19 +48,44 @@ std::string percent_decoded(const std::string & text) {
     return out;
 }
 
-// "a=1,b=2"; what is no pair is left out
-std::vector<std::pair<std::string, std::string>> pairs(const std::string & text) {
-    std::vector<std::pair<std::string, std::string>> all;
-    for (size_t at = 0; at <= text.size();) {
-        const size_t      comma = std::min(text.find(',', at), text.size());
-        const std::string pair  = text.substr(at, comma - at);
-        const size_t      equal = pair.find('=');
-        if (equal != std::string::npos && !trimmed(pair.substr(0, equal)).empty()) {
-            all.emplace_back(percent_decoded(trimmed(pair.substr(0, equal))), percent_decoded(trimmed(pair.substr(equal + 1))));
-        }
-        at = comma + 1;
+// nothing if it is no number
+std::optional<size_t> whole_number(const std::string & text) {
+    if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos) {
+        return std::nullopt;
     }
-    return all;
+    errno = 0;
+    const unsigned long long n = std::strtoull(text.c_str(), nullptr, 10);
+    return errno == 0 && n <= SIZE_MAX ? std::make_optional((size_t) n) : std::nullopt;
+}
+
+// "a=1"; nothing if either is empty
+std::optional<std::pair<std::string, std::string>> pair_of(const std::string & text) {
+    const size_t equal = text.find('=');
+    if (equal == std::string::npos) {
+        return std::nullopt;
+    }
+    const std::string key   = trimmed(text.substr(0, equal));
+    const std::string value = trimmed(text.substr(equal + 1));
+    return key.empty() || value.empty() ? std::nullopt : std::make_optional(std::make_pair(percent_decoded(key), percent_decoded(value)));
+}
+
+bool is_header_name(const std::string & text) {
+    return std::all_of(text.begin(), text.end(), [](unsigned char c) { return (c < 0x80 && std::isalnum(c)) || std::strchr("!#$%&'*+-.^_`|~", c); });
+}
+
+// what is before "://", in lower case; nothing if it is no URL with a host
+std::string scheme_of(const std::string & text) {
+    const size_t colon = text.find("://");
+    if (colon == std::string::npos || std::any_of(text.begin(), text.end(), [](unsigned char c) { return c <= ' ' || c == 0x7f; })) {
+        return "";
+    }
+    const size_t      first     = colon + std::strlen("://");
+    const std::string authority = text.substr(first, text.find_first_of("/?#", first) - first);
+    const std::string address   = authority.substr(authority.rfind('@') + 1); // from the start if there is none
+    const size_t      port      = address.find(':', address.find(']') == std::string::npos ? 0 : address.find(']'));
+    const bool        has_port  = port != std::string::npos;
+    const bool        is_port   = !has_port || port + 1 == address.size() || whole_number(address.substr(port + 1)).value_or(SIZE_MAX) <= 65535;
+    return address.empty() || port == 0 || !is_port ? "" : lower(text.substr(0, colon));
 }
 
 class reader {
@@ -115,8 +141,7 @@ public:
         if (text.empty()) {
             return otherwise;
         }
-        const bool digits = text.size() <= 18 && text.find_first_not_of("0123456789") == std::string::npos;
-        const size_t n = digits ? (size_t) std::strtoull(text.c_str(), nullptr, 10) : 0;
+        const size_t n = whole_number(text).value_or(0);
         if (n == 0) {
             warn(name, text, "a whole number above 0", std::to_string(otherwise));
             return otherwise;
@@ -130,7 +155,15 @@ public:
 
     // 0: none may be there
     size_t limit(const std::string & name, size_t otherwise) {
-        return get(name) == "0" ? 0 : count(name, otherwise);
+        const std::string text = get(name);
+        if (text.empty()) {
+            return otherwise;
+        }
+        const auto n = whole_number(text);
+        if (!n) {
+            warn(name, text, "a whole number", otherwise == SIZE_MAX ? "no limit" : std::to_string(otherwise));
+        }
+        return n.value_or(otherwise);
     }
 
     std::vector<std::string> list(const std::string & name) const {
@@ -183,26 +216,91 @@ public:
         otlp_config otlp;
         otlp.protocol    = named<otlp_protocol>(of(signal, "PROTOCOL"), "http/protobuf, grpc", { { "http/protobuf", otlp_protocol::http_protobuf }, { "grpc", otlp_protocol::grpc } }, otlp_protocol::http_protobuf, "http/protobuf");
         otlp.timeout     = milliseconds(of(signal, "TIMEOUT"), 10000);
-        otlp.gzip        = named<bool>(of(signal, "COMPRESSION"), "gzip, none", { { "gzip", true }, { "none", false } }, false, "none");
-        otlp.headers     = pairs(get(of(signal, "HEADERS")));
-        otlp.certificate = get(of(signal, "CERTIFICATE"));
-        otlp.client_key  = get(of(signal, "CLIENT_KEY"));
-        otlp.client_certificate = get(of(signal, "CLIENT_CERTIFICATE"));
-
-        // a signal's own endpoint is used as it is, the one for all gets the signal's path
-        const std::string own    = get("OTEL_EXPORTER_OTLP_" + signal + "_ENDPOINT");
-        const std::string common = get("OTEL_EXPORTER_OTLP_ENDPOINT");
-        otlp.endpoint = !own.empty() ? own : !common.empty() ? common : otlp.protocol == otlp_protocol::grpc ? "http://localhost:4317" : "http://localhost:4318";
-        otlp.url      = own.empty() ? otlp.endpoint + (otlp.endpoint.back() == '/' ? path + 1 : path) : own;
-        // over gRPC a scheme may be left out
-        const bool is_bare = otlp.protocol == otlp_protocol::grpc && otlp.endpoint.find("://") == std::string::npos;
+        otlp.gzip_name   = of(signal, "COMPRESSION");
+        otlp.gzip        = named<bool>(otlp.gzip_name, "none, gzip", { { "gzip", true }, { "none", false } }, false, "none");
+        otlp.headers     = headers(of(signal, "HEADERS"));
+        otlp.certificate = file(of(signal, "CERTIFICATE"));
+        otlp.client_key  = file(of(signal, "CLIENT_KEY"));
+        otlp.client_certificate = file(of(signal, "CLIENT_CERTIFICATE"));
+        if (otlp.client_key.path.empty() != otlp.client_certificate.path.empty()) {
+            const named_file & one = otlp.client_key.path.empty() ? otlp.client_certificate : otlp.client_key;
+            warn(one.name, one.path, "CLIENT_CERTIFICATE and CLIENT_KEY together", "no client certificate");
+            otlp.client_key = otlp.client_certificate = {};
+        }
         const bool is_insecure = boolean(of(signal, "INSECURE").c_str());
-        otlp.insecure = is_bare ? is_insecure : !starts_with(otlp.endpoint, "https://");
+        endpoint(otlp, of(signal, "ENDPOINT"), path, is_insecure);
         return otlp;
+    }
+
+    // what is no pair is left out
+    std::map<std::string, std::string> resource() {
+        const char * const                 name = "OTEL_RESOURCE_ATTRIBUTES";
+        std::map<std::string, std::string> attributes;
+        for (const std::string & entry : list(name)) {
+            if (const auto pair = pair_of(entry)) {
+                attributes[pair->first] = pair->second;
+            } else {
+                warn(name, entry, "key=value,key=value", "the others only");
+            }
+        }
+        return attributes;
+    }
+
+    // The runtime reads it when a graph is computed; what it does not know is as if there was none.
+    void op_callback() {
+        const char * const name  = "LLAMA_OTEL_OP_CALLBACK";
+        const std::string  known = lower(get(name));
+        if (!known.empty() && known != "true" && known != "false" && known != "1" && known != "0") {
+            warn(name, get(name), "true or false", "the callback where it costs nothing");
+        }
     }
 
 private:
     const variables & all;
+
+    // A signal's own endpoint is used as it is; the one for all gets the signal's path, over HTTP. Over gRPC a scheme may be
+    // left out, and INSECURE decides.
+    void endpoint(otlp_config & otlp, const std::string & name, const std::string & path, bool is_insecure) {
+        const bool        is_grpc  = otlp.protocol == otlp_protocol::grpc;
+        const bool        is_own   = name != "OTEL_EXPORTER_OTLP_ENDPOINT";
+        const std::string text     = get(name);
+        const bool        is_bare  = is_grpc && text.find("://") == std::string::npos;
+        const std::string url      = is_bare ? (is_insecure ? "http://" : "https://") + text : text;
+        const std::string scheme   = scheme_of(url);
+        const std::string standard = is_grpc ? "http://localhost:4317" : "http://localhost:4318";
+        if (scheme != "http" && scheme != "https") {
+            if (!text.empty()) { // a password in it is not for the log
+                warn(name, url.substr(url.rfind('@') + 1), "a URL with http:// or https://", is_own && !is_grpc ? standard + path : standard);
+            }
+            otlp.endpoint = standard;
+            otlp.url      = standard + path;
+            otlp.insecure = true;
+            return;
+        }
+        otlp.endpoint = text;
+        otlp.url      = is_own ? text : text.substr(0, text.find_last_not_of('/') + 1) + path;
+        otlp.insecure = scheme == "http";
+    }
+
+    // they are secrets, so no value is shown
+    std::vector<std::pair<std::string, std::string>> headers(const std::string & name) {
+        std::vector<std::pair<std::string, std::string>> all;
+        size_t                                           n_wrong = 0;
+        for (const std::string & entry : list(name)) {
+            const auto pair = pair_of(entry);
+            if (pair && is_header_name(pair->first)) {
+                all.push_back(*pair);
+            } else {
+                n_wrong++;
+            }
+        }
+        if (n_wrong > 0) {
+            warn_once(name + ": expected key=value,key=value; " + std::to_string(n_wrong) + " of its entries are left out");
+        }
+        return all;
+    }
+
+    named_file file(const std::string & name) const { return { name, get(name) }; }
 
     double sample_ratio() {
         const std::string arg = get("OTEL_TRACES_SAMPLER_ARG");
@@ -225,8 +323,11 @@ private:
     }
 
     void warn(const std::string & name, const std::string & value, const std::string & expected, const std::string & otherwise) {
-        const std::string warning = name + "=" + value + ": expected " + expected + "; using " + otherwise;
-        if (std::find(warnings.begin(), warnings.end(), warning) == warnings.end()) { // both signals read those for all
+        warn_once(name + "=" + value + ": expected " + expected + "; using " + otherwise);
+    }
+
+    void warn_once(const std::string & warning) {
+        if (std::find(warnings.begin(), warnings.end(), warning) == warnings.end()) { // every signal reads those for all
             warnings.push_back(warning);
         }
     }
@@ -304,9 +405,8 @@ std::optional<config> read_config(const variables & all, bool is_asked_for) {
     config.metric_export_timeout = read.milliseconds("OTEL_METRIC_EXPORT_TIMEOUT", 30000);
     config.capture_model_path    = read.boolean("LLAMA_OTEL_CAPTURE_MODEL_PATH");
 
-    for (auto & pair : pairs(read.get("OTEL_RESOURCE_ATTRIBUTES"))) {
-        config.resource[pair.first] = pair.second;
-    }
+    config.resource              = read.resource();
+    read.op_callback();
     if (const std::string name = read.get("OTEL_SERVICE_NAME"); !name.empty()) {
         config.resource["service.name"] = name;
     }

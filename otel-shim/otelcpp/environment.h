@@ -20,6 +20,12 @@ enum class exporter { otlp, console, none };
 enum class otlp_protocol { http_protobuf, grpc };
 enum class temporality { cumulative, delta, low_memory };
 
+// a file, and the variable that named it
+struct named_file {
+    std::string name;
+    std::string path; // empty: there is none
+};
+
 // of one signal
 struct otlp_config {
     otlp_protocol                  protocol = otlp_protocol::http_protobuf;
@@ -28,9 +34,10 @@ struct otlp_config {
     std::string               endpoint;         // as it was given, for gRPC
     bool                      insecure = true;
     bool                      gzip     = false;
-    std::string               certificate;      // file of the authorities that the receiver's certificate is checked by
-    std::string               client_key;       // files of our own
-    std::string               client_certificate;
+    std::string               gzip_name;        // the variable that asks for it
+    named_file                certificate;      // the authorities that the receiver's certificate is checked by
+    named_file                client_key;       // our own; both or neither
+    named_file                client_certificate;
     std::vector<std::pair<std::string, std::string>> headers;
 };
 

@@ -28,6 +28,10 @@
 #endif
 
 #include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <functional>
 #include <mutex>
 #include <stdexcept>
@@ -47,6 +51,75 @@ void warn_once(std::vector<std::string> & warnings, const std::string & warning)
     }
 }
 
+// whether a text has a part between these two lines of PEM; what is in it is for whoever speaks TLS
+bool has_part(const std::string & pem, const std::string & label) {
+    const std::string begin = "-----BEGIN " + label + "-----";
+    const size_t      first = pem.find(begin);
+    if (first == std::string::npos) {
+        return false;
+    }
+    const size_t      from = first + begin.size();
+    const size_t      end  = pem.find("-----END " + label + "-----", from);
+    const std::string body = end == std::string::npos ? "" : pem.substr(from, end - from);
+    return std::any_of(body.begin(), body.end(), [](unsigned char c) { return std::isalnum(c) != 0; });
+}
+
+// the content of a file; empty, and errno, if it cannot be read
+std::string content_of(const std::string & path) {
+    std::string text;
+    errno       = 0;
+    FILE * file = fopen(path.c_str(), "rb");
+    if (!file) {
+        return text;
+    }
+    char part[4096];
+    for (size_t n; (n = fread(part, 1, sizeof(part), file)) > 0;) {
+        text.append(part, n);
+    }
+    const int error = ferror(file) ? errno : 0;
+    fclose(file);
+    errno = error;
+    return error ? "" : text;
+}
+
+// the path of a file that has one of these parts, or nothing, after a warning
+std::string usable(const named_file & file, const std::vector<const char *> & parts, const char * expected, const char * otherwise, std::vector<std::string> & warnings) {
+    if (file.path.empty()) {
+        return "";
+    }
+    const std::string pem   = content_of(file.path);
+    const int         error = errno;
+    if (std::any_of(parts.begin(), parts.end(), [&](const char * part) { return has_part(pem, part); })) {
+        return file.path;
+    }
+    const std::string why = error ? std::string(", but ") + strerror(error) + " (os error " + std::to_string(error) + ")" : "";
+    warn_once(warnings, file.name + "=" + file.path + ": expected " + expected + why + "; using " + otherwise);
+    return "";
+}
+
+// files for TLS; empty: the system's certificates, no client certificate
+struct tls_files {
+    std::string certificate;
+    std::string client_key;
+    std::string client_certificate;
+};
+
+tls_files tls_files_of(const otlp_config & config, std::vector<std::string> & warnings) {
+    tls_files files;
+    if (config.insecure) {
+        return files;
+    }
+    files.certificate        = usable(config.certificate, { "CERTIFICATE" }, "a PEM file of certificates", "the system's certificates", warnings);
+    files.client_certificate = usable(config.client_certificate, { "CERTIFICATE" }, "a PEM file of certificates", "no client certificate", warnings);
+    if (!files.client_certificate.empty()) {
+        files.client_key = usable(config.client_key, { "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY" }, "a PEM file of a private key", "no client certificate", warnings);
+    }
+    if (files.client_key.empty()) {
+        files.client_certificate.clear();
+    }
+    return files;
+}
+
 template <typename Options> void set_http(Options & options, const otlp_config & config, std::chrono::milliseconds timeout, std::vector<std::string> & warnings) {
     options.url     = config.url;
     options.timeout = timeout;
@@ -54,19 +127,20 @@ template <typename Options> void set_http(Options & options, const otlp_config &
     for (const auto & header : config.headers) {
         options.http_headers.emplace(header.first, header.second);
     }
-    options.ssl_ca_cert_path     = config.certificate;
-    options.ssl_client_key_path  = config.client_key;
-    options.ssl_client_cert_path = config.client_certificate;
+    const tls_files files        = tls_files_of(config, warnings);
+    options.ssl_ca_cert_path     = files.certificate;
+    options.ssl_client_key_path  = files.client_key;
+    options.ssl_client_cert_path = files.client_certificate;
     options.compression          = config.gzip && HAS_HTTP_COMPRESSION ? "gzip" : "none";
     if (config.gzip && !HAS_HTTP_COMPRESSION) {
-        warn_once(warnings, "OTEL_EXPORTER_OTLP_COMPRESSION=gzip: this opentelemetry-cpp was built without compression; using none");
+        warn_once(warnings, config.gzip_name + "=gzip: this opentelemetry-cpp was built without compression; using none");
     }
     // a request has one deadline, and nothing is sent twice
     options.retry_policy_max_attempts = 0;
 }
 
 #ifdef LLAMA_OTEL_CPP_GRPC
-template <typename Options> void set_grpc(Options & options, const otlp_config & config, std::chrono::milliseconds timeout) {
+template <typename Options> void set_grpc(Options & options, const otlp_config & config, std::chrono::milliseconds timeout, std::vector<std::string> & warnings) {
     options.endpoint            = config.endpoint;
     options.use_ssl_credentials = !config.insecure;
     options.timeout             = timeout;
@@ -74,7 +148,12 @@ template <typename Options> void set_grpc(Options & options, const otlp_config &
     for (const auto & header : config.headers) {
         options.metadata.emplace(header.first, header.second);
     }
-    options.ssl_credentials_cacert_path = config.certificate;
+    const tls_files files = tls_files_of(config, warnings);
+    options.ssl_credentials_cacert_path = files.certificate;
+    if (!set_client_certificate(options, files.client_certificate, files.client_key, 0) && !files.client_certificate.empty()) {
+        const named_file & file = config.client_certificate;
+        warn_once(warnings, file.name + "=" + file.path + ": this opentelemetry-cpp was built without client certificates over gRPC; using no client certificate");
+    }
     options.compression                 = config.gzip ? "gzip" : "none";
     options.retry_policy_max_attempts   = 0;
     // Brings a resource quota of its own, and so a connection of its own: gRPC shares those whose settings are equal, also
@@ -99,7 +178,7 @@ std::shared_ptr<otel::sdk::trace::SpanExporter> make_span_exporter(const config 
     if (config.traces_otlp.protocol == otlp_protocol::grpc) {
 #ifdef LLAMA_OTEL_CPP_GRPC
         otlp::OtlpGrpcExporterOptions options;
-        set_grpc(options, config.traces_otlp, timeout);
+        set_grpc(options, config.traces_otlp, timeout, warnings);
         return otlp::OtlpGrpcExporterFactory::Create(options);
 #else
         refuse("OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "exporters_otlp_grpc");
@@ -123,7 +202,7 @@ std::shared_ptr<otel::sdk::logs::LogRecordExporter> make_log_exporter(const conf
     if (config.logs_otlp.protocol == otlp_protocol::grpc) {
 #ifdef LLAMA_OTEL_CPP_GRPC
         otlp::OtlpGrpcLogRecordExporterOptions options;
-        set_grpc(options, config.logs_otlp, timeout);
+        set_grpc(options, config.logs_otlp, timeout, warnings);
         return otlp::OtlpGrpcLogRecordExporterFactory::Create(options);
 #else
         refuse("OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "exporters_otlp_grpc");
@@ -148,7 +227,7 @@ std::shared_ptr<otel::sdk::metrics::PushMetricExporter> make_metric_exporter(con
     if (config.metrics_otlp.protocol == otlp_protocol::grpc) {
 #ifdef LLAMA_OTEL_CPP_GRPC
         otlp::OtlpGrpcMetricExporterOptions options;
-        set_grpc(options, config.metrics_otlp, timeout);
+        set_grpc(options, config.metrics_otlp, timeout, warnings);
         return otlp::OtlpGrpcMetricExporterFactory::Create(options);
 #else
         refuse("OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "exporters_otlp_grpc");

@@ -191,7 +191,7 @@ private:
         }
         // says once that a receiver does not answer, and once that it does again
         if (!delivered && !state.is_failing) {
-            say(level::error, std::string(state.signal) + " cannot be exported, inference goes on without: " + capture.first_error("opentelemetry-cpp gives no reason"));
+            say(level::warn, std::string(state.signal) + " cannot be exported, inference goes on without: " + capture.first_error("opentelemetry-cpp gives no reason"));
         } else if (delivered && state.is_failing) {
             say(level::info, std::string(state.signal) + " are exported again");
         }

@@ -128,7 +128,10 @@ const char * const * baggage_keys(const std::vector<std::string> & names) {
 
 void run_threads(llama_otel_control & control, const config & config) {
     set_level(config.log_level);
-    auto warnings   = config.warnings;
+    for (const std::string & warning : config.warnings) {
+        say(level::warn, warning);
+    }
+    std::vector<std::string> warnings; // of the exporters
     auto all_orders = std::make_shared<order_queue>();
     std::shared_ptr<drain_thread> thread;
     {

@@ -141,6 +141,7 @@ impl Config {
         let (sample_ratio, parent_based) = sampler(&mut read);
         let max_queue_size = read.count("OTEL_BSP_MAX_QUEUE_SIZE", 8_192);
         read.resource();
+        read.op_callback();
         let config = Config {
             detail: read.named("LLAMA_OTEL_DETAIL", Detail::Request),
             traces_exporter: read.named("OTEL_TRACES_EXPORTER", Exporter::default()),

@@ -1,6 +1,7 @@
 //! What TLS needs from files: the certificates that are trusted, and the client's own.
 
 use std::path::Path;
+use std::sync::Mutex;
 
 use hyper_rustls::ConfigBuilderExt;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
@@ -10,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::Otlp;
+use crate::life::lock;
 use crate::log::warn;
 
 /// The content of the files, PEM; what cannot be used was said in the log and is left out.
@@ -90,8 +92,18 @@ fn read(name: &str, path: &Path, expected: &str, default: &str, usable: impl FnO
     let shown = path.display();
     match std::fs::read(path) {
         Ok(pem) if usable(&pem) => return Some(pem),
-        Ok(_) => warn!("{name}={shown}: expected {expected}; using {default}"),
-        Err(error) => warn!("{name}={shown}: expected {expected}, but {error}; using {default}"),
+        Ok(_) => warn_once(format!("{name}={shown}: expected {expected}; using {default}")),
+        Err(error) => warn_once(format!("{name}={shown}: expected {expected}, but {error}; using {default}")),
     }
     None
+}
+
+/// Every signal reads a file for all of them.
+fn warn_once(warning: String) {
+    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut said = lock(&SAID);
+    if !said.contains(&warning) {
+        warn!("{warning}");
+        said.push(warning);
+    }
 }

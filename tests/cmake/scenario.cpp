@@ -1,10 +1,11 @@
 // Runs one scenario of otel-shim/tests/cpp/scenarios.cpp in a process of its own, as otel-shim/examples/scenario.rs does for
-// the Rust backend. `scenario NAME [exit|flush|shutdown|twice|late]`: how the process ends.
+// the Rust backend. `scenario NAME [exit|flush|shutdown|twice|late|leave]`: how the process ends.
 
 #include "otel.h"
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <thread>
@@ -21,7 +22,7 @@ struct late_user {
 
 int main(int argc, char ** argv) {
     if (argc < 2) {
-        fprintf(stderr, "usage: scenario NAME [exit|flush|shutdown|twice|late]\n");
+        fprintf(stderr, "usage: scenario NAME [exit|flush|shutdown|twice|late|leave]\n");
         return 2;
     }
     const std::string end = argc > 2 ? argv[2] : "exit";
@@ -45,7 +46,19 @@ int main(int argc, char ** argv) {
         std::thread([] { thread_local late_user user_of_thread; (void) &user_of_thread; LLAMA_OTEL_INCREMENT_TOKENS(1); }).join();
         LLAMA_OTEL_INCREMENT_TOKENS(1);
     }
+    if (end == "leave") { // without the last delivery
+        std::this_thread::sleep_for(std::chrono::seconds(1));
+        std::_Exit(0);
+    }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    printf("{\"active\":%s,\"delivered\":%s,\"seconds\":%f}\n", active ? "true" : "false", delivered ? "true" : "false", seconds);
+    std::string dropped;
+    for (const char * signal : { "traces", "metrics", "logs" }) {
+        for (const char * reason : { "ring_full", "thread_limit", "queue_full", "export_failed", "shutdown" }) {
+            if (const uint64_t n = llama_otel_dropped(signal, reason)) {
+                dropped += (dropped.empty() ? "\"" : ",\"") + std::string(signal) + "." + reason + "\":" + std::to_string(n);
+            }
+        }
+    }
+    printf("{\"active\":%s,\"delivered\":%s,\"seconds\":%f,\"dropped\":{%s}}\n", active ? "true" : "false", delivered ? "true" : "false", seconds, dropped.c_str());
     return 0;
 }

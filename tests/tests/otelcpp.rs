@@ -1,15 +1,28 @@
 //! The backend upon opentelemetry-cpp keeps that library's known faults away from programs, and the isolation that the Rust
 //! backend promises holds for it too.
 
+#[path = "../../otel-shim/tests/cases/configuration.rs"]
+mod configuration;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use llama_otel_tests::programs::{Backend, folder, observe, run, run_exe, run_if_built};
+use llama_otel_tests::programs::{Backend, Ended as Child, folder, observe, run as run_with, run_exe, run_if_built};
 use llama_otel_tests::{arguments, prepared, run_program};
 use otlp_receiver::model::MetricKind;
-use otlp_receiver::{Behaviour, Receiver};
+use otlp_receiver::{Behaviour, Receiver, Signal};
 use serde_json::json;
+
+/// The program was built, see [`can_run`].
+fn run(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
+    run_with(Backend::Cpp, program, arguments, variables).expect("the program was built")
+}
+
+/// Whether opentelemetry-cpp is here, and was built with what these variables ask for.
+fn can_run(variables: &[(&str, &str)]) -> bool {
+    run_if_built(Backend::Cpp, "scenario", &["nothing"], variables).is_some()
+}
 
 /// A port that was free a moment ago, and nobody listens on.
 fn nobody() -> String {
@@ -19,7 +32,7 @@ fn nobody() -> String {
 
 #[test]
 fn off_unless_a_variable_asks_for_it() {
-    let Some(ended) = run(Backend::Cpp, "scenario", &["nested", "flush"], &[]) else { return };
+    let Some(ended) = run_with(Backend::Cpp, "scenario", &["nested", "flush"], &[]) else { return };
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     assert_eq!((&ended.report["active"], &ended.report["delivered"]), (&json!(false), &json!(true)));
 }
@@ -46,7 +59,7 @@ fn a_receiver_that_is_gone_costs_one_line_a_signal() {
     let endpoint = nobody();
     let start = Instant::now();
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("LLAMA_OTEL_DETAIL", "decode")];
-    let Some(ended) = run(Backend::Cpp, "scenario", &["burst", "flush"], &variables) else { return };
+    let Some(ended) = run_with(Backend::Cpp, "scenario", &["burst", "flush"], &variables) else { return };
     assert_eq!((ended.code, &ended.report["delivered"]), (Some(0), &json!(false)));
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     let lines: Vec<_> = ended.stderr.lines().collect();
@@ -67,7 +80,7 @@ fn a_receiver_that_never_answers_does_not_hold_the_process() {
         let endpoint = receiver.http_endpoint();
         let start = Instant::now();
         let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
-        let Some(ended) = run(Backend::Cpp, "scenario", &["nested", end], &variables) else { return };
+        let Some(ended) = run_with(Backend::Cpp, "scenario", &["nested", end], &variables) else { return };
         assert_eq!(ended.code, Some(0), "{end}: {}", ended.stderr);
         if end != "exit" {
             assert_eq!(ended.report["delivered"], json!(false), "{end}");
@@ -83,7 +96,7 @@ fn a_refusal_is_a_failed_flush_and_the_receivers_return_is_noticed() {
     receiver.set_behaviour(Behaviour::Refuse { status: 503, retry_after: None });
     let endpoint = receiver.http_endpoint();
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
-    let Some(ended) = run(Backend::Cpp, "scenario", &["nested", "flush"], &variables) else { return };
+    let Some(ended) = run_with(Backend::Cpp, "scenario", &["nested", "flush"], &variables) else { return };
     assert_eq!((ended.code, &ended.report["delivered"]), (Some(0), &json!(false)));
     assert!(ended.stderr.contains("503"), "the reason is named: {}", ended.stderr);
 }
@@ -144,7 +157,7 @@ fn a_timeout_is_in_milliseconds() {
     receiver.set_behaviour(Behaviour::Silent);
     let endpoint = receiver.http_endpoint();
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_TIMEOUT", "300")];
-    let Some(ended) = run(Backend::Cpp, "scenario", &["nested", "shutdown"], &variables) else { return };
+    let Some(ended) = run_with(Backend::Cpp, "scenario", &["nested", "shutdown"], &variables) else { return };
     assert_eq!((ended.code, &ended.report["delivered"]), (Some(0), &json!(false)));
     assert!(ended.report["seconds"].as_f64().unwrap() < 2.0, "{}", ended.report);
 }
@@ -193,6 +206,66 @@ fn exponential_histograms_are_had_where_the_library_has_them() {
         );
         assert_eq!(loads.kind, MetricKind::Histogram);
     }
+}
+
+/// An option of the library's build over HTTP; without it nothing is compressed, and a line says so.
+#[test]
+fn compression_is_had_where_the_library_has_it() {
+    for (protocol, name) in [("http/protobuf", "content-encoding"), ("grpc", "grpc-encoding")] {
+        let receiver = Receiver::start().unwrap();
+        let endpoint = if protocol == "grpc" { receiver.grpc_endpoint() } else { receiver.http_endpoint() };
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
+        ];
+        let Some(ended) = run_if_built(Backend::Cpp, "scenario", &["nested"], &variables) else { continue };
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let requests = receiver.requests();
+        let encodings = |signal| -> Vec<_> {
+            configuration::of(&requests, signal).iter().map(|request| configuration::header(request, name)).collect()
+        };
+        let without = "llama-otel: OTEL_EXPORTER_OTLP_TRACES_COMPRESSION=gzip: this opentelemetry-cpp was built without compression; using none\n";
+        let traces = if ended.stderr == without && protocol != "grpc" { None } else { Some("gzip") };
+        assert!(traces.is_none() || ended.stderr.is_empty(), "{protocol}: {}", ended.stderr);
+        assert_eq!(encodings(Signal::Traces), [traces], "{protocol}");
+        assert!(encodings(Signal::Metrics).iter().all(|encoding| *encoding != Some("gzip")), "{protocol}");
+        assert_eq!(receiver.stop().spans.len(), 3, "{protocol}");
+    }
+}
+
+/// Records of the scenario `logs`.
+const RECORDS: usize = 9;
+
+#[test]
+fn the_log_goes_in_time() {
+    let receiver = Receiver::start().unwrap();
+    let endpoint = receiver.http_endpoint();
+    for (delay, records) in [("100", RECORDS), ("30000", 0)] {
+        receiver.clear();
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BLRP_SCHEDULE_DELAY", delay)];
+        let Some(ended) = run_with(Backend::Cpp, "scenario", &["logs", "leave"], &variables) else { return };
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        assert_eq!(receiver.snapshot().logs.len(), records, "OTEL_BLRP_SCHEDULE_DELAY={delay}");
+    }
+}
+
+/// One record is under way, four are or wait in the exporter's own queue, and one waits before it.
+#[test]
+fn the_log_s_queue_has_its_size() {
+    let (log, others) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    log.set_behaviour(Behaviour::Silent);
+    let (endpoint, own) = (others.http_endpoint(), format!("{}/v1/logs", log.http_endpoint()));
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", own.as_str()),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "1"),
+    ];
+    let Some(ended) = run_with(Backend::Cpp, "scenario", &["logs", "shutdown"], &variables) else { return };
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let dropped = |reason: &str| ended.report["dropped"][format!("logs.{reason}")].as_u64().unwrap_or(0);
+    let (full, rest) = (dropped("queue_full"), dropped("export_failed") + dropped("shutdown"));
+    assert!((3..=4).contains(&full) && full + rest == RECORDS as u64, "{}", ended.report);
 }
 
 #[test]

@@ -132,6 +132,15 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
+    /// The runtime reads it when a graph is computed; what it does not know is as if there was none.
+    pub fn op_callback(&mut self) {
+        const NAME: &str = "LLAMA_OTEL_OP_CALLBACK";
+        match self.get(NAME).map(str::to_ascii_lowercase).as_deref() {
+            None | Some("true" | "false" | "1" | "0") => {}
+            Some(_) => self.warn(NAME, "true or false", "the callback where it costs nothing"),
+        }
+    }
+
     /// `OTEL_RESOURCE_ATTRIBUTES` is read by the SDK, which leaves out what it does not understand without a word.
     pub fn resource(&mut self) {
         const NAME: &str = "OTEL_RESOURCE_ATTRIBUTES";

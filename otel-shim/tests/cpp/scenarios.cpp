@@ -128,6 +128,18 @@ static void memory() {
     const llama_otel_allocation failed("CPU", 7000);
 }
 
+// what variables decide in the runtime
+static void variables() {
+    llama_otel_set_traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", nullptr, "user=7,secret=8");
+    {
+        LLAMA_OTEL_SPAN("llama_decode");
+        LLAMA_OTEL_ADD_ATTRIBUTES("callback.free", llama_otel_ops_by_callback(true, true), "callback.costly", llama_otel_ops_by_callback(true, false));
+        LLAMA_OTEL_ADD_ATTRIBUTE("path", llama_otel_path_wanted());
+        llama_otel_ops_by_callback(false, false);
+    }
+    llama_otel_set_traceparent(nullptr, nullptr, nullptr);
+}
+
 enum { GGML_LOG_LEVEL_WARN = 3, GGML_LOG_LEVEL_ERROR = 4 };
 
 static void logs() {
@@ -185,6 +197,7 @@ extern "C" bool llama_otel_scenario(const char * name) {
     else if (scenario == "memory")       { memory(); }
     else if (scenario == "logs")         { logs(); }
     else if (scenario == "slow")         { slow(); }
+    else if (scenario == "variables")    { variables(); }
     else if (scenario == "nothing")      { }
     else                                 { return false; }
     return true;
