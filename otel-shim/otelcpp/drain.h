@@ -333,7 +333,17 @@ private:
             if (metrics) {
                 metrics->out->cancel();
             }
-            ended(steady::now() + GIVE_UP);
+            if (!ended(steady::now() + GIVE_UP)) {
+                if (spans) {
+                    spans->queue.out->give_up();
+                }
+                if (logs) {
+                    logs->queue.out->give_up();
+                }
+                if (metrics) {
+                    metrics->out->give_up();
+                }
+            }
         }
         if (spans) {
             spans->queue.count_left();

@@ -90,6 +90,16 @@ public:
         return state->stopped.wait_until(lock, deadline, [&] { return state->is_stopped; });
     }
 
+    // counts what has not been exported: nobody will hear of the export under way
+    void give_up() {
+        std::lock_guard<std::mutex> lock(state->mutex);
+        if (!state->is_given_up) {
+            state->is_given_up = true;
+            count_dropped(state->kind, drop_reason::export_failed, state->under_way);
+            count_left(*state);
+        }
+    }
+
     // makes an export under way give up, if the exporter can; does not wait for that
     void cancel() {
         std::thread([state = state] { state->exporter.cancel(); }).detach();
@@ -129,10 +139,22 @@ private:
         size_t                  n_batches   = 0;
         bool                    is_stopping = false;
         bool                    is_stopped  = false;
+        bool                    is_given_up = false;
+        size_t                  under_way   = 0; // items of the export under way
         std::vector<std::pair<bool, double>> exports;
         bool                    is_failing = false; // the rest belongs to the thread
         bool                    delivered  = true;
     };
+
+    // with the lock held
+    static void count_left(shared & state) {
+        for (job & left : state.jobs) {
+            if (left.batch) {
+                count_dropped(state.kind, drop_reason::shutdown, state.exporter.size(*left.batch));
+            }
+        }
+        state.jobs.clear();
+    }
 
     static void run(shared & state) {
         std::unique_lock<std::mutex> lock(state.mutex);
@@ -143,6 +165,7 @@ private:
             }
             job job = std::move(state.jobs.front());
             state.jobs.pop_front();
+            state.under_way = job.batch ? state.exporter.size(*job.batch) : 0;
             lock.unlock();
             if (job.answer) {
                 job.answer->set_value(state.delivered);
@@ -152,14 +175,10 @@ private:
                 job.batch.reset();
             }
             lock.lock();
+            state.under_way = 0;
             state.n_batches -= job.answer ? 0 : 1;
         }
-        for (job & left : state.jobs) {
-            if (left.batch) {
-                count_dropped(state.kind, drop_reason::shutdown, state.exporter.size(*left.batch));
-            }
-        }
-        state.jobs.clear();
+        count_left(state);
         state.is_stopped = true;
         state.stopped.notify_all();
     }
@@ -180,13 +199,19 @@ private:
         }
         {
             std::lock_guard<std::mutex> lock(state.mutex);
+            if (state.is_given_up) {
+                return; // counted
+            }
+            state.under_way = 0;
+            if (!delivered) {
+                count_dropped(state.kind, drop_reason::export_failed, n);
+            }
             if (state.exports.size() < MAX_EXPORTS) {
                 state.exports.emplace_back(delivered, std::chrono::duration<double>(steady::now() - start).count());
             }
         }
         if (!delivered) {
             state.delivered = false;
-            count_dropped(state.kind, drop_reason::export_failed, n);
             renew(state);
         }
         // says once that a receiver does not answer, and once that it does again

@@ -16,6 +16,8 @@
 
 namespace llama_otel_cpp {
 
+constexpr std::chrono::milliseconds SOON{ 500 }; // when what is due and finds no room is looked at again, at the latest
+
 template <typename Item> class waiting_queue {
 public:
     using batch_type = std::vector<std::unique_ptr<Item>>;
@@ -41,13 +43,20 @@ public:
     // hands over full batches; the rest too if `all` or when it is due
     void hand_over(bool all) {
         all = all || (due && steady::now() >= *due);
+        const size_t before = items.size();
         while (out->has_room() && (items.size() >= batch || (all && !items.empty()))) {
             const auto end = items.begin() + (ptrdiff_t) std::min(batch, items.size());
             batch_type front(std::make_move_iterator(items.begin()), std::make_move_iterator(end));
             items.erase(items.begin(), end);
             out->offer(front); // there is room, and nobody else gives it any
         }
-        due = items.empty() ? std::nullopt : std::make_optional(steady::now() + delay);
+        if (items.empty()) {
+            due = std::nullopt;
+        } else if (items.size() < before) {
+            due = steady::now() + delay;
+        } else if (all) { // there was no room: not at every look, but soon
+            due = steady::now() + std::min(delay, SOON);
+        }
     }
 
     // everything, by the deadline; false if there was no time for all of it
