@@ -59,9 +59,12 @@ public:
         control(control), instruments(origin.resource, control.llama_version, config.metrics_temporality, config.exponential_histograms), out(make_metric_outlet(config, instruments.provider(), prepare_exit_again, warnings)),
         interval(config.metric_interval), due(steady::now() + interval) {}
 
-    void hand_over(bool now, const span_pipeline * spans) {
+    void hand_over(bool now, const span_pipeline * spans, const log_pipeline * logs) {
         if (spans) {
             durations("traces", spans->queue.out->take_exports());
+        }
+        if (logs) {
+            durations("logs", logs->queue.out->take_exports());
         }
         durations("metrics", out->take_exports());
         // an export under way is waited for: with delta temporality a collection that is thrown away would be lost
@@ -72,9 +75,12 @@ public:
         control.observe(tell, &instruments);
         instruments.drops();
         if (spans) {
-            instruments.own(LLAMA_OTEL_METRIC_LLAMA_OTEL_QUEUE_USAGE, (double) (spans->queue.size() + spans->queue.out->waiting()), { { "llama.otel.signal", "traces" } });
+            usage("traces", spans->queue.size() + spans->queue.out->waiting());
         }
-        instruments.own(LLAMA_OTEL_METRIC_LLAMA_OTEL_QUEUE_USAGE, (double) out->waiting(), { { "llama.otel.signal", "metrics" } });
+        if (logs) {
+            usage("logs", logs->queue.size() + logs->queue.out->waiting());
+        }
+        usage("metrics", out->waiting());
         if (auto collected = instruments.collect()) {
             out->offer(*collected);
         }
@@ -94,6 +100,10 @@ private:
     static void tell(void * to, const llama_otel_metric_record * record, size_t size) noexcept {
         const entry entry = { record_kind::metric, record, size, "", 0 };
         static_cast<llama_otel_cpp::instruments *>(to)->measurement(record_view<llama_otel_metric_record>(entry));
+    }
+
+    void usage(const char * signal, size_t waiting) {
+        instruments.own(LLAMA_OTEL_METRIC_LLAMA_OTEL_QUEUE_USAGE, (double) waiting, { { "llama.otel.signal", signal } });
     }
 
     void durations(const char * signal, const std::vector<std::pair<bool, double>> & exports) {
@@ -254,7 +264,7 @@ private:
             logs->queue.hand_over(now);
         }
         if (metrics) {
-            metrics->hand_over(now, spans.get());
+            metrics->hand_over(now, spans.get(), logs.get());
         }
     }
 
@@ -277,25 +287,38 @@ private:
         if (!orders->is_exporting) {
             return false;
         }
+        // all signals at once: none waits for the receiver of another
+        bool metrics_wait = metrics != nullptr;
+        const auto handed_over = [&] {
+            if (metrics_wait && metrics->out->has_room()) {
+                metrics->hand_over(true, spans.get(), logs.get());
+                metrics_wait = false;
+            }
+            if (spans) {
+                spans->queue.hand_over(true);
+            }
+            if (logs) {
+                logs->queue.hand_over(true);
+            }
+            return !metrics_wait && (!spans || spans->queue.size() == 0) && (!logs || logs->queue.size() == 0);
+        };
+        bool delivered = waits_for(deadline, [&](steady::time_point until) {
+            while (!handed_over()) {
+                if (steady::now() >= until) {
+                    return false;
+                }
+                std::this_thread::sleep_for(2ms);
+            }
+            return true;
+        });
         std::vector<std::future<bool>> answers;
-        bool delivered = true;
         if (spans) {
-            delivered = waits_for(deadline, [&](steady::time_point until) { return spans->queue.hand_over_all(until); });
             answers.push_back(spans->queue.out->flush());
         }
         if (logs) {
-            delivered = waits_for(deadline, [&](steady::time_point until) { return logs->queue.hand_over_all(until); }) && delivered;
             answers.push_back(logs->queue.out->flush());
         }
         if (metrics) {
-            const bool has_room = waits_for(deadline, [&](steady::time_point until) {
-                while (!metrics->out->has_room() && steady::now() < until) {
-                    std::this_thread::sleep_for(2ms);
-                }
-                return metrics->out->has_room();
-            });
-            delivered = delivered && has_room;
-            metrics->hand_over(true, spans.get());
             answers.push_back(metrics->out->flush());
         }
         // every answer is waited for, also after a bad one

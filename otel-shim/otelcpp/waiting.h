@@ -11,7 +11,6 @@
 #include <iterator>
 #include <memory>
 #include <optional>
-#include <thread>
 #include <vector>
 
 namespace llama_otel_cpp {
@@ -57,17 +56,6 @@ public:
         } else if (all) { // there was no room: not at every look, but soon
             due = steady::now() + std::min(delay, SOON);
         }
-    }
-
-    // everything, by the deadline; false if there was no time for all of it
-    bool hand_over_all(steady::time_point deadline) {
-        while (!items.empty() && steady::now() < deadline) {
-            hand_over(true);
-            if (!items.empty()) {
-                std::this_thread::sleep_for(std::chrono::milliseconds(2));
-            }
-        }
-        return items.empty();
     }
 
     void count_left() const { count_dropped(kind, drop_reason::shutdown, items.size()); }

@@ -268,6 +268,27 @@ fn the_log_s_queue_has_its_size() {
     assert!((3..=4).contains(&full) && full + rest == RECORDS as u64, "{}", ended.report);
 }
 
+/// Also not when telemetry ends.
+#[test]
+fn one_signal_does_not_wait_for_the_receiver_of_another() {
+    let (spans, others) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    spans.set_behaviour(Behaviour::Silent);
+    let (endpoint, own) = (others.http_endpoint(), format!("{}/v1/traces", spans.http_endpoint()));
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", own.as_str()),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1"),
+    ];
+    // more spans than have room in the exporter's queue
+    let Some(ended) = run_with(Backend::Cpp, "scenario", &["errors", "shutdown"], &variables) else { return };
+    assert_eq!((ended.code, &ended.report["delivered"]), (Some(0), &json!(false)), "{}", ended.stderr);
+    let telemetry = others.stop();
+    let usage = telemetry.metric("llama.otel.queue.usage").expect("the metrics arrive");
+    for signal in ["traces", "metrics", "logs"] {
+        assert!(usage.point(&[("llama.otel.signal", json!(signal))]).is_some(), "{signal}");
+    }
+}
+
 #[test]
 fn sampling_is_by_trace() {
     let variables = [("OTEL_TRACES_SAMPLER", "always_off")];
