@@ -149,10 +149,11 @@ fn is_needed(path: &Path) -> bool {
 
 /// Headers that CMake makes from templates: any value does for a front end.
 fn stub_generated(root: &Path) -> Result<()> {
-    let template = root.join("src/llama-version.h.in");
-    if let Ok(text) = fs::read_to_string(&template) {
-        let filled: String = text.split('@').step_by(2).collect::<Vec<_>>().join("0");
-        put(&root.join("src/llama-version.h"), filled.as_bytes())?;
+    for header in ["src/llama-version.h", "ggml/src/ggml-version.h"] {
+        if let Ok(text) = fs::read_to_string(root.join(format!("{header}.in"))) {
+            let filled: String = text.split('@').step_by(2).collect::<Vec<_>>().join("0");
+            put(&root.join(header), filled.as_bytes())?;
+        }
     }
     Ok(())
 }
