@@ -118,10 +118,10 @@ fn check(shown: &str, child: &Child, telemetry: &Telemetry, well: u64) {
     assert_eq!(tokens, report["spans"].as_f64().unwrap(), "{shown}: counters lose nothing");
     let dropped = telemetry.metric("llama.otel.dropped").unwrap();
     let points = dropped.latest();
-    assert!(
-        points.iter().any(|point| point.attributes.get("llama.otel.signal") == Some(&json!("traces"))),
-        "{shown}: {points:?}"
-    );
+    let of_spans = points.iter().filter(|point| point.attributes.get("llama.otel.signal") == Some(&json!("traces")));
+    let reasons: Vec<_> = of_spans.filter_map(|point| point.attributes.get("llama.otel.reason")?.as_str()).collect();
+    let expected = |reason: &&str| matches!(*reason, "queue_full" | "export_failed");
+    assert!(!reasons.is_empty() && reasons.iter().all(expected), "{shown}: {points:?}");
     assert_eq!(report["delivered"], json!(false), "{shown}: a shutdown says that something was lost before");
     assert!(report["shutdown_seconds"].as_f64().unwrap() < 5.5, "{shown}: {report}");
 }
