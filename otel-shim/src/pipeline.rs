@@ -302,6 +302,20 @@ impl Drain {
         }
     }
 
+    /// Hands over what waits, as far as there is room; what still waits.
+    fn hand_over(&mut self) -> usize {
+        let mut left = 0;
+        if let Some(SpanSink::Exporter(spans)) = &mut self.spans {
+            spans.export(true);
+            left += spans.waiting.len();
+        }
+        if let Some((_, logs)) = &mut self.logs {
+            logs.export(true);
+            left += logs.waiting.len();
+        }
+        left
+    }
+
     fn export_metrics(&mut self, now: bool) {
         let Some(metrics) = &mut self.metrics else { return };
         let spans = match &self.spans {
@@ -318,9 +332,14 @@ impl Drain {
         if self.paused() {
             return false;
         }
+        // all signals at once: none waits for the receiver of another
+        self.export_metrics(true);
+        while self.hand_over() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let mut answers = Vec::new();
         match &mut self.spans {
-            Some(SpanSink::Exporter(spans)) => answers.push(spans.flush(deadline)),
+            Some(SpanSink::Exporter(spans)) => answers.push(spans.ask(deadline)),
             Some(SpanSink::Host(host)) => {
                 host.emit_all();
                 let provider = host.provider();
@@ -329,9 +348,8 @@ impl Drain {
             None => {}
         }
         if let Some((_, logs)) = &mut self.logs {
-            answers.push(logs.flush(deadline));
+            answers.push(logs.ask(deadline));
         }
-        self.export_metrics(true);
         match &self.metrics {
             Some(Metrics { own: Some(own), .. }) => {
                 let (answer, wait) = reply::channel();
@@ -419,14 +437,8 @@ where
         WayOut { signal: <Vec<T> as Batch>::SIGNAL, stats: self.outlet.stats(), waiting }
     }
 
-    /// Hands over all that waits; whether the question for delivery could be asked, and where the answer comes.
-    fn flush(&mut self, deadline: Instant) -> (bool, reply::Receiver<bool>) {
-        while !self.waiting.is_empty() && Instant::now() < deadline {
-            self.export(true);
-            if !self.waiting.is_empty() {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-        }
+    /// Whether the question for delivery of all that was taken could be asked, and where the answer comes.
+    fn ask(&self, deadline: Instant) -> (bool, reply::Receiver<bool>) {
         let (answer, wait) = reply::channel();
         (self.waiting.is_empty() && self.outlet.flush(deadline, answer), wait)
     }

@@ -77,6 +77,25 @@ fn a_receiver_that_is_too_slow() {
     assert_eq!(values.map(|value| value.map(|value| value.as_f64())), [Some(100.0), Some(0.0), Some(0.0)]);
 }
 
+/// Spans that cannot go do not keep the log and the metrics, whose receiver is well, from their last delivery.
+#[test]
+fn one_signal_does_not_wait_for_the_receiver_of_another() {
+    let (spans, others) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    spans.set_behaviour(Behaviour::Silent);
+    let (to_spans, to_others) = (format!("{}/v1/traces", spans.http_endpoint()), others.http_endpoint());
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", to_others.as_str()),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", to_spans.as_str()),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1"),
+    ];
+    let child = run("scenario", &["failing", "shutdown"], &variables);
+    assert!(counted(&child, "shutdown") > 0, "spans wait: {}", child.report);
+    let others = others.stop();
+    assert!(!others.logs.is_empty() && !others.metrics.is_empty(), "{}", child.report);
+    let lost = child.report["dropped"].as_object().unwrap();
+    assert!(lost.keys().all(|name| name.starts_with("traces.")), "{}", child.report);
+}
+
 #[test]
 fn a_receiver_that_refuses() {
     let refuse = Behaviour::Refuse { status: 400, retry_after: None };
