@@ -2,6 +2,11 @@
 
 mod child;
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use child::{Child, run};
@@ -301,6 +306,79 @@ fn headers_are_sent_and_never_shown() {
     let child =
         program("scenario", &["nested", "exit"], &receiver, &[("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2")]);
     assert!(child.stderr.contains("cannot be exported") && !child.stderr.contains("hunter"), "{}", child.stderr);
+}
+
+#[test]
+fn headers_are_sent_over_grpc() {
+    let receiver = Receiver::start().unwrap();
+    let endpoint = receiver.grpc_endpoint();
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=general,x-team=a%20b"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=traces"),
+    ];
+    let child = run("scenario", &["logs", "exit"], &variables);
+    assert_eq!((child.code, child.stderr.as_str()), (Some(0), ""));
+    let requests = receiver.requests();
+    for signal in [Signal::Traces, Signal::Metrics, Signal::Logs] {
+        assert!(!of(&requests, signal).is_empty(), "{signal:?}");
+    }
+    for request in &requests {
+        let expected = if request.signal == Signal::Traces { ("traces", None) } else { ("general", Some("a b")) };
+        assert_eq!((header(request, "api-key").unwrap(), header(request, "x-team")), expected);
+    }
+}
+
+/// Passes connections on to the address, and counts the bytes that are sent to it.
+fn start_counter(to: SocketAddr) -> (SocketAddr, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::<AtomicU64>::default();
+    let counted = count.clone();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect(to).unwrap();
+            let (mut back_from, mut back_to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut back_from, &mut back_to));
+            let (count, mut client, mut server) = (counted.clone(), client, server);
+            thread::spawn(move || {
+                let mut buffer = [0; 1 << 16];
+                while let Ok(n @ 1..) = client.read(&mut buffer) {
+                    count.fetch_add(n as u64, Ordering::Relaxed);
+                    server.write_all(&buffer[..n]).unwrap();
+                }
+                let _ = server.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    (address, count)
+}
+
+#[test]
+fn what_is_compressed_is_smaller_on_its_way() {
+    for protocol in ["http/protobuf", "grpc"] {
+        let receiver = Receiver::start().unwrap();
+        let (grpc, http) = receiver.addresses();
+        let share = |compression: &str| {
+            receiver.clear();
+            let (address, sent) = start_counter(if protocol == "grpc" { grpc } else { http });
+            let endpoint = format!("http://{address}");
+            let variables = [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", compression),
+                ("LLAMA_OTEL_DETAIL", "op"),
+            ];
+            let child = run("scenario", &["threads", "exit"], &variables);
+            assert_eq!((child.code, child.stderr.as_str()), (Some(0), ""));
+            assert_eq!(receiver.snapshot().spans.len(), 800);
+            let content: usize = receiver.requests().iter().map(|request| request.body.len()).sum();
+            sent.load(Ordering::Relaxed) as f64 / content as f64
+        };
+        let (plain, compressed) = (share("none"), share("gzip"));
+        assert!(plain >= 1.0 && compressed < 0.5, "{protocol}: {plain} {compressed} of the content");
+    }
 }
 
 #[test]
