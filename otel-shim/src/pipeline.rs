@@ -316,14 +316,15 @@ impl Drain {
         left
     }
 
-    fn export_metrics(&mut self, now: bool) {
-        let Some(metrics) = &mut self.metrics else { return };
+    /// False if it was time and there was no room.
+    fn export_metrics(&mut self, now: bool) -> bool {
+        let Some(metrics) = &mut self.metrics else { return true };
         let spans = match &self.spans {
             Some(SpanSink::Exporter(spans)) => Some(spans.way_out()),
             _ => None,
         };
         let logs = self.logs.as_ref().map(|(_, logs)| logs.way_out());
-        metrics.export(now, [spans, logs], self.control);
+        metrics.export(now, [spans, logs], self.control)
     }
 
     /// Everything that was recorded before, to the receiver. False if something was refused or the time ran out.
@@ -333,9 +334,10 @@ impl Drain {
             return false;
         }
         // all signals at once: none waits for the receiver of another
-        self.export_metrics(true);
-        while self.hand_over() > 0 && Instant::now() < deadline {
+        let mut collected = self.export_metrics(true);
+        while (self.hand_over() > 0 || !collected) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
+            collected = collected || self.export_metrics(true);
         }
         let mut answers = Vec::new();
         match &mut self.spans {
@@ -362,7 +364,7 @@ impl Drain {
             None => {}
         }
         // every answer is waited for, also after a bad one
-        answers.into_iter().fold(true, |delivered, (asked, wait)| {
+        answers.into_iter().fold(collected, |delivered, (asked, wait)| {
             asked && wait.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap_or(false) && delivered
         })
     }
@@ -467,12 +469,12 @@ where
 }
 
 impl Metrics {
-    /// Collects and exports if it is time; `others`: the ways out of the other signals.
-    fn export(&mut self, now: bool, others: [Option<WayOut>; 2], control: &Control) {
+    /// Collects and exports if it is time; `others`: the ways out of the other signals. False if there was no room.
+    fn export(&mut self, now: bool, others: [Option<WayOut>; 2], control: &Control) -> bool {
         let Some(own) = &mut self.own else {
             self.instruments.ask(control.observe);
             self.instruments.drops();
-            return;
+            return true;
         };
         let metrics =
             WayOut { signal: ResourceMetrics::SIGNAL, stats: own.outlet.stats(), waiting: own.outlet.waiting() };
@@ -485,8 +487,11 @@ impl Metrics {
             }
         }
         // an export under way is waited for: with delta temporality a collection that is thrown away would be lost
-        if !(now || Instant::now() >= own.next) || !own.outlet.has_room() {
-            return;
+        if !(now || Instant::now() >= own.next) {
+            return true;
+        }
+        if !own.outlet.has_room() {
+            return false;
         }
         own.next = Instant::now() + own.interval;
         self.instruments.ask(control.observe);
@@ -501,6 +506,7 @@ impl Metrics {
             }
             Err(error) => error!("metrics could not be collected: {error}"),
         }
+        true
     }
 }
 

@@ -56,7 +56,7 @@ fn a_thread_that_records_faster_than_it_is_read() {
 fn more_threads_than_there_is_memory_for_rings() {
     let (child, spans, metrics) = lossy(Behaviour::Accept, &["crowd", "40"], &[]);
     let lost = counted(&child, "thread_limit");
-    assert!(lost > 0 && lost < 400 && lost % 10 == 0, "whole threads, not all of them: {}", child.report);
+    assert!(lost > 0 && lost < 400 && lost.is_multiple_of(10), "whole threads, not all of them: {}", child.report);
     assert_eq!(exported(&metrics, "thread_limit"), lost);
     accounted(&child, &spans, &["thread_limit"]);
     assert_eq!(child.report["delivered"], json!(true), "what was taken arrived");
@@ -94,6 +94,24 @@ fn one_signal_does_not_wait_for_the_receiver_of_another() {
     assert!(!others.logs.is_empty() && !others.metrics.is_empty(), "{}", child.report);
     let lost = child.report["dropped"].as_object().unwrap();
     assert!(lost.keys().all(|name| name.starts_with("traces.")), "{}", child.report);
+}
+
+/// Collections wait for a receiver that is slow; the last one, with the final sums, goes when there is room again.
+#[test]
+fn a_flush_waits_for_room_for_the_metrics() {
+    let receiver = Receiver::start().unwrap();
+    receiver.set_behaviour(Behaviour::Slow(Duration::from_millis(600)));
+    let endpoint = receiver.http_endpoint();
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "20"),
+        ("LLAMA_OTEL_DETAIL", "decode"),
+    ];
+    let child = run("lifecycle", &["steady", "1", "2000"], &variables);
+    assert_eq!(child.report["delivered"], json!(true), "{}", child.report);
+    let tokens = receiver.stop().metric("llama.token.count").unwrap().total();
+    assert_eq!(Some(tokens), child.report["spans"].as_f64(), "{}", child.report);
 }
 
 #[test]

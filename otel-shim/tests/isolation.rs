@@ -35,6 +35,11 @@ fn a_receiver_whose_certificate_is_not_trusted() {
             servers.iter().for_each(|server| server.show(&right));
             receiver.unwrap()
         };
-        Case { receiver: Some(receiver), addresses, trusted: Some(text(&trusted).to_owned()), recover: Box::new(recover) }
+        Case {
+            receiver: Some(receiver),
+            addresses,
+            trusted: Some(text(&trusted).to_owned()),
+            recover: Box::new(recover),
+        }
     });
 }
