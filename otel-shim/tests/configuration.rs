@@ -2,11 +2,16 @@
 
 mod child;
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use child::{Child, run};
 use otlp_receiver::model::{MetricKind, Temporality};
-use otlp_receiver::{Behaviour, Receiver, Request, Signal, Telemetry};
+use otlp_receiver::{Behaviour, Receiver, Request, Signal, Telemetry, Transport};
 use serde_json::json;
 
 type Variables<'a> = &'a [(&'a str, &'a str)];
@@ -64,15 +69,21 @@ fn a_wrong_value_is_one_clear_line() {
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1.5", format!("{NUMBER} 512")),
         ("OTEL_METRIC_EXPORT_INTERVAL", "1m", format!("{NUMBER} 60000")),
         ("OTEL_METRIC_EXPORT_TIMEOUT", "never", format!("{NUMBER} 30000")),
+        ("OTEL_BLRP_SCHEDULE_DELAY", "soon", format!("{NUMBER} 1000")),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "many", format!("{NUMBER} 2048")),
+        ("OTEL_BLRP_EXPORT_TIMEOUT", "0", format!("{NUMBER} 30000")),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", format!("{NUMBER} 10000")),
         ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s", format!("{NUMBER} 10000")),
         ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "10s", format!("{NUMBER} 10000")),
+        ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "10s", format!("{NUMBER} 10000")),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", PROTOCOLS.into()),
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "udp", PROTOCOLS.into()),
         ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "udp", PROTOCOLS.into()),
+        ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "udp", PROTOCOLS.into()),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", COMPRESSIONS.into()),
         ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "br", COMPRESSIONS.into()),
         ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "br", COMPRESSIONS.into()),
+        ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "br", COMPRESSIONS.into()),
         ("OTEL_EXPORTER_OTLP_INSECURE", "1", "expected true or false; using false".into()),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "both", "expected one of cumulative, delta, lowmemory; using cumulative".into()),
         ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "best", "expected one of explicit_bucket_histogram, base2_exponential_bucket_histogram; using explicit_bucket_histogram".into()),
@@ -103,14 +114,19 @@ fn a_wrong_sampler_argument_is_named() {
     assert_eq!(receiver.snapshot().spans.len(), 3);
 }
 
+/// The signal has nothing to send, which would go to whoever listens at the default.
 #[test]
 fn a_wrong_endpoint_is_named_without_its_password() {
-    let variables =
-        [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://me:hunter2@collector:1"), ("OTEL_TRACES_SAMPLER", "always_off")];
     let receiver = Receiver::start().unwrap();
-    let child = program("scenario", &["nested", "exit"], &receiver, &variables);
-    let expected = "llama-otel: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=collector:1: expected a URL with http:// or https://; using http://localhost:4318/v1/traces\n";
-    assert_eq!(child.stderr, expected);
+    for (signal, path) in [("TRACES", "traces"), ("LOGS", "logs")] {
+        let name = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
+        let variables = [(name.as_str(), "ftp://me:hunter2@collector:1"), ("OTEL_TRACES_SAMPLER", "always_off")];
+        let child = program("scenario", &["nested", "exit"], &receiver, &variables);
+        let expected = format!(
+            "llama-otel: {name}=collector:1: expected a URL with http:// or https://; using http://localhost:4318/v1/{path}\n"
+        );
+        assert_eq!(child.stderr, expected);
+    }
 }
 
 #[test]
@@ -144,6 +160,10 @@ fn the_console_is_standard_output() {
         child.stdout
     );
     assert_eq!(receiver.requests().len(), 0);
+    let child = program("scenario", &["logs", "exit"], &receiver, &[("OTEL_LOGS_EXPORTER", "console")]);
+    assert!(child.stdout.contains("before any span"), "{}", child.stdout);
+    let (telemetry, requests) = (receiver.snapshot(), receiver.requests());
+    assert_eq!((telemetry.spans.is_empty(), of(&requests, Signal::Logs).len()), (false, 0), "the others go as before");
 }
 
 #[test]
@@ -177,6 +197,76 @@ fn a_signal_s_own_endpoint_and_protocol_win() {
     assert!(metrics.spans.is_empty() && metrics.metric("llama.token.count").is_some());
 }
 
+/// Records of the scenario `logs`.
+const RECORDS: usize = 9;
+
+/// The log goes elsewhere and otherwise than spans and metrics do.
+#[test]
+fn the_log_has_an_endpoint_a_protocol_headers_and_compression_of_its_own() {
+    let (others, log) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    let own = |endpoint: &str, protocol: &str| {
+        log.clear();
+        others.clear();
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", endpoint),
+            ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=general"),
+            ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "api-key=log"),
+            ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "gzip"),
+        ];
+        let child = program("scenario", &["logs", "exit"], &others, &variables);
+        assert_eq!(child.stderr, "", "{protocol}");
+        let requests = log.requests();
+        assert_eq!(log.snapshot().logs.len(), RECORDS, "{protocol}");
+        assert!(requests.iter().all(|request| request.signal == Signal::Logs), "{protocol}");
+        assert!(requests.iter().all(|request| header(request, "api-key") == Some("log")), "{protocol}");
+        let elsewhere = others.requests();
+        assert!(!elsewhere.is_empty() && of(&elsewhere, Signal::Logs).is_empty(), "{protocol}");
+        for request in &elsewhere {
+            assert_eq!((header(request, "api-key"), header(request, "content-encoding")), (Some("general"), None));
+        }
+        requests
+    };
+    let requests = own(&format!("{}/v1/logs", log.http_endpoint()), "http/protobuf");
+    assert!(requests.iter().all(|request| request.transport == Transport::HttpProtobuf));
+    assert!(requests.iter().all(|request| header(request, "content-encoding") == Some("gzip")));
+    let requests = own(&log.grpc_endpoint(), "grpc");
+    assert!(requests.iter().all(|request| request.transport == Transport::Grpc));
+    assert!(requests.iter().all(|request| header(request, "grpc-encoding") == Some("gzip")));
+}
+
+/// What has arrived before a program ends without a last delivery.
+#[test]
+fn the_log_goes_in_time() {
+    let receiver = Receiver::start().unwrap();
+    for (delay, records) in [("100", RECORDS), ("30000", 0)] {
+        receiver.clear();
+        program("scenario", &["logs", "leave"], &receiver, &[("OTEL_BLRP_SCHEDULE_DELAY", delay)]);
+        assert_eq!(receiver.snapshot().logs.len(), records, "OTEL_BLRP_SCHEDULE_DELAY={delay}");
+    }
+}
+
+/// One record is under way, four wait in the exporter's own queue and one before it.
+#[test]
+fn the_log_s_queue_has_its_size() {
+    let (log, others) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    log.set_behaviour(Behaviour::Silent);
+    let endpoint = format!("{}/v1/logs", log.http_endpoint());
+    let variables = [("OTEL_BLRP_MAX_QUEUE_SIZE", "1"), ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", endpoint.as_str())];
+    let child = program("scenario", &["logs", "shutdown"], &others, &variables);
+    let dropped = |reason: &str| child.report["dropped"][format!("logs.{reason}")].as_u64().unwrap_or(0);
+    let full = dropped("queue_full");
+    // one less is taken if all come before the exporter has looked
+    assert!((3..=4).contains(&full), "{}", child.report);
+    assert_eq!((dropped("export_failed"), full + 5 + dropped("shutdown")), (5, RECORDS as u64), "{}", child.report);
+    let telemetry = others.stop();
+    let signal = ("llama.otel.signal", json!("logs"));
+    let point = |name: &str, attributes: &[_]| Some(telemetry.metric(name)?.point(attributes)?.value?.as_f64());
+    let lost = point("llama.otel.dropped", &[signal.clone(), ("llama.otel.reason", json!("queue_full"))]);
+    assert_eq!(lost, Some(full as f64));
+    assert_eq!(point("llama.otel.queue.usage", &[signal]), Some((RECORDS as u64 - full) as f64));
+}
+
 #[test]
 fn grpc_without_a_scheme_needs_insecure() {
     let receiver = Receiver::start().unwrap();
@@ -207,10 +297,88 @@ fn headers_are_sent_and_never_shown() {
         "llama-otel: OTEL_EXPORTER_OTLP_HEADERS: expected key=value,key=value; 2 of its entries are left out\n";
     assert_eq!(child.stderr, expected);
     assert!(receiver.requests().iter().all(|request| header(request, "api-key") == Some("hunter2")));
+    let wrong = [("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "hunter5")];
+    let child = program("scenario", &["nested", "exit"], &receiver, &wrong);
+    let expected =
+        "llama-otel: OTEL_EXPORTER_OTLP_LOGS_HEADERS: expected key=value,key=value; 1 of its entries are left out\n";
+    assert_eq!(child.stderr, expected);
     receiver.set_behaviour(Behaviour::Refuse { status: 401, retry_after: None });
     let child =
         program("scenario", &["nested", "exit"], &receiver, &[("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2")]);
     assert!(child.stderr.contains("cannot be exported") && !child.stderr.contains("hunter"), "{}", child.stderr);
+}
+
+#[test]
+fn headers_are_sent_over_grpc() {
+    let receiver = Receiver::start().unwrap();
+    let endpoint = receiver.grpc_endpoint();
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=general,x-team=a%20b"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=traces"),
+    ];
+    let child = run("scenario", &["logs", "exit"], &variables);
+    assert_eq!((child.code, child.stderr.as_str()), (Some(0), ""));
+    let requests = receiver.requests();
+    for signal in [Signal::Traces, Signal::Metrics, Signal::Logs] {
+        assert!(!of(&requests, signal).is_empty(), "{signal:?}");
+    }
+    for request in &requests {
+        let expected = if request.signal == Signal::Traces { ("traces", None) } else { ("general", Some("a b")) };
+        assert_eq!((header(request, "api-key").unwrap(), header(request, "x-team")), expected);
+    }
+}
+
+/// Passes connections on to the address, and counts the bytes that are sent to it.
+fn start_counter(to: SocketAddr) -> (SocketAddr, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::<AtomicU64>::default();
+    let counted = count.clone();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect(to).unwrap();
+            let (mut back_from, mut back_to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut back_from, &mut back_to));
+            let (count, mut client, mut server) = (counted.clone(), client, server);
+            thread::spawn(move || {
+                let mut buffer = [0; 1 << 16];
+                while let Ok(n @ 1..) = client.read(&mut buffer) {
+                    count.fetch_add(n as u64, Ordering::Relaxed);
+                    server.write_all(&buffer[..n]).unwrap();
+                }
+                let _ = server.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    (address, count)
+}
+
+#[test]
+fn what_is_compressed_is_smaller_on_its_way() {
+    for protocol in ["http/protobuf", "grpc"] {
+        let receiver = Receiver::start().unwrap();
+        let (grpc, http) = receiver.addresses();
+        let share = |compression: &str| {
+            receiver.clear();
+            let (address, sent) = start_counter(if protocol == "grpc" { grpc } else { http });
+            let endpoint = format!("http://{address}");
+            let variables = [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", compression),
+                ("LLAMA_OTEL_DETAIL", "op"),
+            ];
+            let child = run("scenario", &["threads", "exit"], &variables);
+            assert_eq!((child.code, child.stderr.as_str()), (Some(0), ""));
+            assert_eq!(receiver.snapshot().spans.len(), 800);
+            let content: usize = receiver.requests().iter().map(|request| request.body.len()).sum();
+            sent.load(Ordering::Relaxed) as f64 / content as f64
+        };
+        let (plain, compressed) = (share("none"), share("gzip"));
+        assert!(plain >= 1.0 && compressed < 0.5, "{protocol}: {plain} {compressed} of the content");
+    }
 }
 
 #[test]
@@ -233,15 +401,20 @@ fn requests_are_given_up_after_their_time() {
         "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
         "OTEL_BSP_EXPORT_TIMEOUT",
         "OTEL_METRIC_EXPORT_TIMEOUT",
+        "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT",
+        "OTEL_BLRP_EXPORT_TIMEOUT",
     ];
     for name in names {
-        let other = if name.contains("METRIC") { "OTEL_TRACES_EXPORTER" } else { "OTEL_METRICS_EXPORTER" };
-        let child = program(
-            "scenario",
-            &["nested", "flush"],
-            &receiver,
-            &[(name, "300"), (other, "none"), ("OTEL_LOGS_EXPORTER", "none")],
-        );
+        // the signal that it is for is exported alone
+        let (scenario, others) = match name {
+            _ if name.contains("METRIC") => ("nested", ["OTEL_TRACES_EXPORTER", "OTEL_LOGS_EXPORTER"]),
+            _ if name.contains("LOGS") || name.contains("BLRP") => {
+                ("logs", ["OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER"])
+            }
+            _ => ("nested", ["OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"]),
+        };
+        let variables = [(name, "300"), (others[0], "none"), (others[1], "none")];
+        let child = program("scenario", &[scenario, "flush"], &receiver, &variables);
         let seconds = child.report["seconds"].as_f64().unwrap();
         assert!(
             (0.25..2.9).contains(&seconds) && child.report["delivered"] == json!(false),
