@@ -26,6 +26,7 @@ void llama_otel_bench_allocated() { n_allocations++; }
 void llama_otel_bench_start();
 void llama_otel_bench_empty(uint64_t n);
 void llama_otel_bench_span(uint64_t n);
+void llama_otel_bench_span_not_sampled(uint64_t n);
 void llama_otel_bench_span_with_attributes(uint64_t n);
 void llama_otel_bench_attributes(uint64_t n);
 void llama_otel_bench_metric(uint64_t n);
@@ -50,6 +51,7 @@ constexpr work ALL[] = {
     { "off.span", llama_otel_bench_span, LLAMA_OTEL_DETAIL_OFF, UNRECORDED },
     { "off.attributes", llama_otel_bench_attributes, LLAMA_OTEL_DETAIL_OFF, UNRECORDED },
     { "off.metric", llama_otel_bench_metric, LLAMA_OTEL_DETAIL_OFF, UNRECORDED },
+    { "span_not_sampled", llama_otel_bench_span_not_sampled, LLAMA_OTEL_DETAIL_DECODE, UNRECORDED },
     { "span", llama_otel_bench_span, LLAMA_OTEL_DETAIL_DECODE, RECORDED },
     { "span_with_attributes", llama_otel_bench_span_with_attributes, LLAMA_OTEL_DETAIL_DECODE, RECORDED },
     { "metric", llama_otel_bench_metric, LLAMA_OTEL_DETAIL_DECODE, RECORDED },

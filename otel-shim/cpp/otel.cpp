@@ -400,8 +400,10 @@ void llama_otel_span::join_given(llama_otel_thread & t, const llama_otel_parent 
     t.trace_id_lo = data.record.trace_id_lo;
     t.span_id     = data.record.span_id;
     t.sampled     = given && llama_otel_ctl.parent_based.load(std::memory_order_relaxed) ? parent.sampled : is_sampled(t.trace_id_lo);
-    llama_otel_release(t.origin);
-    t.origin      = parent.origin;
+    if (t.origin) { // no call for what nearly never is there
+        llama_otel_release(t.origin);
+    }
+    t.origin = parent.origin;
 
     data.record.flags = (uint8_t) ((data.record.flags & LLAMA_OTEL_FLAG_ERROR) | LLAMA_OTEL_FLAG_LOCAL_ROOT | (given && parent.remote ? LLAMA_OTEL_FLAG_REMOTE_PARENT : 0));
     if (t.sampled) {
@@ -428,7 +430,9 @@ void llama_otel_span::adopt(const void * context, int32_t seq) noexcept {
 void llama_otel_span::end() noexcept {
     finish();
     if (!outer) {
-        llama_otel_hand_over();
+        if (thread.n_held > 0) {
+            llama_otel_hand_over();
+        }
     } else if (state == STATE_RECORDING) {
         llama_otel_hand_over_after(data.record.end_ns - data.record.start_ns);
     }

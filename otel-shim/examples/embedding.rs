@@ -29,6 +29,19 @@ unsafe extern "C" {
     fn llama_otel_embedding_free(context: *const c_char);
     fn llama_otel_set_traceparent(traceparent: *const c_char, tracestate: *const c_char, baggage: *const c_char)
     -> u32;
+    fn llama_otel_set_context_traceparent(
+        context: *const c_char,
+        traceparent: *const c_char,
+        tracestate: *const c_char,
+        baggage: *const c_char,
+    ) -> u32;
+    fn llama_otel_set_sequence_traceparent(
+        context: *const c_char,
+        seq_id: i32,
+        traceparent: *const c_char,
+        tracestate: *const c_char,
+        baggage: *const c_char,
+    ) -> u32;
     safe fn llama_otel_set_detail(detail: u32);
     safe fn llama_otel_get_detail() -> u32;
     safe fn llama_otel_set_export(on: bool) -> bool;
@@ -102,6 +115,58 @@ fn sequences() {
     otel_shim::set_context_traceparent(A.as_ptr(), Some(1), &headers(b'2')).expect("valid");
     decode(A, &[0, 1], false);
     decode(A, &[1], true);
+    free(A);
+}
+
+/// The same by the C functions; their results.
+fn sequences_in_c() -> Value {
+    let none = std::ptr::null();
+    let given = |digit: u8| CString::new(parent(digit, true)).expect("no NUL");
+    let (one, two, three) = (given(b'1'), given(b'2'), given(b'3'));
+    // SAFETY: C strings that outlive the calls, or null pointers.
+    let of_context =
+        |parent: *const c_char| unsafe { llama_otel_set_context_traceparent(A.as_ptr(), parent, none, none) };
+    // SAFETY: as above.
+    let of_sequence = |parent: *const c_char, state: &CStr, baggage: &CStr| unsafe {
+        llama_otel_set_sequence_traceparent(A.as_ptr(), 1, parent, state.as_ptr(), baggage.as_ptr())
+    };
+    create(A);
+    let mut results = vec![of_context(one.as_ptr()), of_sequence(two.as_ptr(), c"vendor=x", c"user=ann")];
+    decode(A, &[0, 1], false);
+    decode(A, &[1], true);
+    results.push(of_sequence(three.as_ptr(), c"not a state", c""));
+    decode(A, &[1], false);
+    results.push(of_sequence(c"00-malformed".as_ptr(), c"", c""));
+    decode(A, &[1], false); // its context's
+    results.extend([of_sequence(two.as_ptr(), c"", c""), of_sequence(none, c"", c"")]);
+    decode(A, &[1], false); // the same
+    results.push(of_context(none));
+    decode(A, &[1], false); // nobody's
+    free(A);
+    json!(results)
+}
+
+/// An OpenTelemetry context for a context of llama.cpp and another one for a sequence of it, which is then taken back.
+fn context_parents() {
+    let span = |digit: u128| {
+        let span = SpanContext::new(
+            TraceId::from(digit),
+            SpanId::from(digit as u64),
+            TraceFlags::SAMPLED,
+            true,
+            TraceState::from_key_value([("vendor", "x")]).expect("valid"),
+        );
+        Context::new().with_remote_span_context(span)
+    };
+    create(A);
+    otel_shim::set_context_parent(A.as_ptr(), None, &span(7)).expect("valid");
+    otel_shim::set_context_parent(A.as_ptr(), Some(1), &span(8)).expect("valid");
+    decode(A, &[0, 1], false);
+    decode(A, &[1], true);
+    otel_shim::set_context_parent(A.as_ptr(), Some(1), &Context::new()).expect("no parent is valid");
+    decode(A, &[1], false);
+    otel_shim::set_context_parent(A.as_ptr(), None, &Context::new()).expect("no parent is valid");
+    decode(A, &[1], false);
     free(A);
 }
 
@@ -321,6 +386,8 @@ fn main() {
         "thread" => json!(thread()),
         "contexts" => json!(contexts()),
         "sequences" => json!(sequences()),
+        "sequences_in_c" => sequences_in_c(),
+        "context_parents" => json!(context_parents()),
         "flags" => json!(flags()),
         "not_sampled" => not_sampled(),
         "rust_context" => json!(rust_context()),

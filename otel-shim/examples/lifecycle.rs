@@ -108,6 +108,29 @@ fn plugin(path: &str) -> Value {
     json!({})
 }
 
+/// So many threads, ten decodes on each; none ends before all have recorded.
+fn crowd(threads: usize) -> Value {
+    let all = std::sync::Barrier::new(threads);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                decode(10);
+                all.wait();
+            });
+        }
+    });
+    json!({ "spans": 10 * threads, "delivered": llama_otel_scenario_shutdown(5000) })
+}
+
+/// What waits when telemetry ends with the export off, and another life in which that is told.
+fn shut_down_while_off() -> Value {
+    decode(10);
+    otel_shim::set_export(false);
+    let delivered = llama_otel_scenario_shutdown(5000);
+    let on = otel_shim::set_export(true);
+    json!({ "spans": 10, "delivered": delivered, "on": on, "told": llama_otel_scenario_flush(5000) })
+}
+
 async fn inside_tokio() -> Value {
     let start = Instant::now();
     llama_otel_lifecycle_start();
@@ -179,6 +202,8 @@ fn main() {
             });
             json!({ "delivered": llama_otel_scenario_shutdown(5000) })
         }
+        "crowd" => crowd(argument(1).parse().expect("threads")),
+        "shut-down-while-off" => shut_down_while_off(),
         "free-during-shutdown" => json!({ "delivered": llama_otel_lifecycle_free_during_shutdown(8) }),
         "decode-then" => {
             decode(10);

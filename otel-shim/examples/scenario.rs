@@ -1,9 +1,9 @@
 //! Runs one scenario of `tests/cpp/scenarios.cpp` in a process of its own, as the tests need: the environment decides what is exported.
 //!
-//! `scenario NAME [exit|flush|shutdown|twice]`: how the process ends. Prints what was found out about telemetry as one line of JSON.
+//! `scenario NAME [exit|flush|shutdown|twice|leave]`: how the process ends. Prints what was found out about telemetry as one line of JSON.
 
 use std::ffi::{CString, c_char, c_uint};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 // the symbols of the crate's C++ library
 use otel_shim as _;
@@ -22,7 +22,7 @@ fn run(name: &str) {
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let name = args.next().expect("usage: scenario NAME [exit|flush|shutdown|twice]");
+    let name = args.next().expect("usage: scenario NAME [exit|flush|shutdown|twice|leave]");
     let end = args.next().unwrap_or_else(|| "exit".into());
 
     run(&name);
@@ -36,6 +36,11 @@ fn main() {
             let first = llama_otel_scenario_shutdown(3000);
             run(&name);
             first && llama_otel_scenario_flush(3000)
+        }
+        "leave" => {
+            std::thread::sleep(Duration::from_secs(1));
+            // SAFETY: the process ends without its last delivery.
+            unsafe { libc::_exit(0) }
         }
         _ => true,
     };

@@ -23,7 +23,7 @@ use opentelemetry_sdk::trace::SpanData;
 use crate::abi::{Control, FLAG_EXPORT, FLAG_LOCAL_ROOT};
 use crate::config::{Config, HistogramAggregation};
 use crate::event::{LogRecords, OpenEvents};
-use crate::export::{Batch, ExportThread, Outlet};
+use crate::export::{Batch, ExportThread, Outlet, Stats};
 use crate::host::{HostSpans, Providers};
 use crate::inject;
 use crate::life::{self, Order, Orders};
@@ -74,6 +74,14 @@ struct OwnReader {
     reader: SharedReader,
     interval: Duration,
     next: Instant,
+}
+
+/// What one signal's way out says about itself.
+struct WayOut<'a> {
+    signal: &'static str,
+    stats: &'a Stats,
+    /// Items before the exporter and in it.
+    waiting: u64,
 }
 
 /// Where spans go.
@@ -292,13 +300,29 @@ impl Drain {
         }
     }
 
-    fn export_metrics(&mut self, now: bool) {
-        let Some(metrics) = &mut self.metrics else { return };
-        let outlet = match &self.spans {
-            Some(SpanSink::Exporter(spans)) => Some((&spans.outlet, spans.waiting.len())),
+    /// Hands over what waits, as far as there is room; what still waits.
+    fn hand_over(&mut self) -> usize {
+        let mut left = 0;
+        if let Some(SpanSink::Exporter(spans)) = &mut self.spans {
+            spans.export(true);
+            left += spans.waiting.len();
+        }
+        if let Some((_, logs)) = &mut self.logs {
+            logs.export(true);
+            left += logs.waiting.len();
+        }
+        left
+    }
+
+    /// False if it was time and there was no room.
+    fn export_metrics(&mut self, now: bool) -> bool {
+        let Some(metrics) = &mut self.metrics else { return true };
+        let spans = match &self.spans {
+            Some(SpanSink::Exporter(spans)) => Some(spans.way_out()),
             _ => None,
         };
-        metrics.export(now, outlet, self.control);
+        let logs = self.logs.as_ref().map(|(_, logs)| logs.way_out());
+        metrics.export(now, [spans, logs], self.control)
     }
 
     /// Everything that was recorded before, to the receiver. False if something was refused or the time ran out.
@@ -307,9 +331,15 @@ impl Drain {
         if self.paused() {
             return false;
         }
+        // all signals at once: none waits for the receiver of another
+        let mut collected = self.export_metrics(true);
+        while (self.hand_over() > 0 || !collected) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+            collected = collected || self.export_metrics(true);
+        }
         let mut answers = Vec::new();
         match &mut self.spans {
-            Some(SpanSink::Exporter(spans)) => answers.push(spans.flush(deadline)),
+            Some(SpanSink::Exporter(spans)) => answers.push(spans.ask(deadline)),
             Some(SpanSink::Host(host)) => {
                 host.emit_all();
                 let provider = host.provider();
@@ -318,9 +348,8 @@ impl Drain {
             None => {}
         }
         if let Some((_, logs)) = &mut self.logs {
-            answers.push(logs.flush(deadline));
+            answers.push(logs.ask(deadline));
         }
-        self.export_metrics(true);
         match &self.metrics {
             Some(Metrics { own: Some(own), .. }) => {
                 let (answer, wait) = reply::channel();
@@ -333,7 +362,7 @@ impl Drain {
             None => {}
         }
         // every answer is waited for, also after a bad one
-        answers.into_iter().fold(true, |delivered, (asked, wait)| {
+        answers.into_iter().fold(collected, |delivered, (asked, wait)| {
             asked && wait.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap_or(false) && delivered
         })
     }
@@ -403,14 +432,13 @@ where
         self.waiting.push_back(item);
     }
 
-    /// Hands over all that waits; whether the question for delivery could be asked, and where the answer comes.
-    fn flush(&mut self, deadline: Instant) -> (bool, reply::Receiver<bool>) {
-        while !self.waiting.is_empty() && Instant::now() < deadline {
-            self.export(true);
-            if !self.waiting.is_empty() {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-        }
+    fn way_out(&self) -> WayOut<'_> {
+        let waiting = self.waiting.len() as u64 + self.outlet.waiting();
+        WayOut { signal: <Vec<T> as Batch>::SIGNAL, stats: self.outlet.stats(), waiting }
+    }
+
+    /// Whether the question for delivery of all that was taken could be asked, and where the answer comes.
+    fn ask(&self, deadline: Instant) -> (bool, reply::Receiver<bool>) {
         let (answer, wait) = reply::channel();
         (self.waiting.is_empty() && self.outlet.flush(deadline, answer), wait)
     }
@@ -439,37 +467,36 @@ where
 }
 
 impl Metrics {
-    /// Collects and exports if it is time; `spans` is the way out for spans and the number that wait before it.
-    fn export(&mut self, now: bool, spans: Option<(&Outlet<Vec<SpanData>>, usize)>, control: &Control) {
+    /// Collects and exports if it is time; `others`: the ways out of the other signals. False if there was no room.
+    fn export(&mut self, now: bool, others: [Option<WayOut>; 2], control: &Control) -> bool {
         let Some(own) = &mut self.own else {
             self.instruments.ask(control.observe);
             self.instruments.drops();
-            return;
+            return true;
         };
-        for (signal, stats) in
-            [("traces", spans.map(|(outlet, _)| outlet.stats())), ("metrics", Some(own.outlet.stats()))]
-        {
-            for (outcome, seconds) in stats.map(|stats| stats.take()).unwrap_or_default() {
-                let attributes = [("llama.otel.signal", signal), ("llama.otel.outcome", outcome)];
-                self.instruments.own(Metric::LlamaOtelExportDuration, seconds, &attributes);
+        let metrics =
+            WayOut { signal: ResourceMetrics::SIGNAL, stats: own.outlet.stats(), waiting: own.outlet.waiting() };
+        let ways = others.into_iter().flatten().chain([metrics]);
+        let ways: Vec<_> = ways.map(|WayOut { signal, stats, waiting }| (signal, stats.take(), waiting)).collect();
+        for (signal, exports, _) in &ways {
+            for (outcome, seconds) in exports {
+                let attributes = [("llama.otel.signal", *signal), ("llama.otel.outcome", *outcome)];
+                self.instruments.own(Metric::LlamaOtelExportDuration, *seconds, &attributes);
             }
         }
         // an export under way is waited for: with delta temporality a collection that is thrown away would be lost
-        if !(now || Instant::now() >= own.next) || !own.outlet.has_room() {
-            return;
+        if !(now || Instant::now() >= own.next) {
+            return true;
+        }
+        if !own.outlet.has_room() {
+            return false;
         }
         own.next = Instant::now() + own.interval;
         self.instruments.ask(control.observe);
         self.instruments.drops();
-        if let Some((outlet, waiting)) = spans {
-            let n = (waiting as u64 + outlet.waiting()) as f64;
-            self.instruments.own(Metric::LlamaOtelQueueUsage, n, &[("llama.otel.signal", "traces")]);
+        for (signal, _, waiting) in &ways {
+            self.instruments.own(Metric::LlamaOtelQueueUsage, *waiting as f64, &[("llama.otel.signal", *signal)]);
         }
-        self.instruments.own(
-            Metric::LlamaOtelQueueUsage,
-            own.outlet.waiting() as f64,
-            &[("llama.otel.signal", "metrics")],
-        );
         let mut collected = ResourceMetrics::default();
         match own.reader.collect(&mut collected) {
             Ok(()) => {
@@ -477,6 +504,7 @@ impl Metrics {
             }
             Err(error) => error!("metrics could not be collected: {error}"),
         }
+        true
     }
 }
 

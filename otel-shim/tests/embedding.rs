@@ -99,15 +99,44 @@ fn a_sequence_s_parent_wins_over_its_context_s() {
 }
 
 #[test]
+fn a_sequence_s_parent_is_set_and_taken_away_in_c() {
+    let (child, telemetry) = exported("sequences_in_c", &[("LLAMA_OTEL_BAGGAGE_ATTRIBUTES", "user")]);
+    // the third has a malformed trace state, the fourth is malformed itself
+    assert_eq!(child.report, json!([0, 0, 2, 1, 0, 0, 0]));
+    let expected = [('1', '1'), ('2', '2'), ('3', '3'), ('1', '1'), ('1', '1'), ('.', '-')];
+    assert_eq!(places(&telemetry, "llama_decode"), expected);
+    let decodes = telemetry.spans_named("llama_decode");
+    let handed_on: Vec<_> = decodes.iter().map(|span| (span.trace_state.as_str(), span.attribute("user"))).collect();
+    assert_eq!((handed_on[0], handed_on[1]), (("", None), ("vendor=x", Some(&json!("ann")))));
+    assert!(handed_on[2..].iter().all(|one| *one == ("", None)), "{handed_on:?}");
+}
+
+#[test]
+fn a_rust_context_is_the_parent_of_a_context_or_a_sequence() {
+    let (_, telemetry) = exported("context_parents", &[]);
+    let decodes = telemetry.spans_named("llama_decode");
+    let id = |n: u64| format!("{n:016x}");
+    let parents: Vec<_> = decodes.iter().map(|span| span.parent.clone().unwrap_or_default()).collect();
+    assert_eq!(parents, [id(7), id(8), id(7), String::new()]);
+    assert_eq!(decodes[1].trace_id, format!("{:032x}", 8));
+    let states: Vec<_> = decodes.iter().map(|span| span.trace_state.as_str()).collect();
+    assert_eq!(states, ["vendor=x", "vendor=x", "vendor=x", ""]);
+    let inner = telemetry.spans_named("llama_ubatch")[0];
+    assert_eq!((inner.parent.as_deref(), &inner.trace_id), (Some(decodes[1].span_id.as_str()), &decodes[1].trace_id));
+}
+
+#[test]
 fn the_parent_s_flag_decides_unless_the_sampler_is_another() {
-    let sampled = |sampler: &str| {
-        let (_, telemetry) = exported("flags", &[("OTEL_TRACES_SAMPLER", sampler)]);
+    let sampled = |variables: &[(&str, &str)]| {
+        let (_, telemetry) = exported("flags", variables);
         places(&telemetry, "llama_decode").iter().map(|(trace, _)| *trace).collect::<String>()
     };
-    assert_eq!(sampled("parentbased_always_on"), "2");
-    assert_eq!(sampled("parentbased_always_off"), "2");
-    assert_eq!(sampled("always_on"), "12");
-    assert_eq!(sampled("always_off"), "");
+    assert_eq!(sampled(&[]), "2", "the default");
+    let by = |sampler: &str| sampled(&[("OTEL_TRACES_SAMPLER", sampler)]);
+    assert_eq!(by("parentbased_always_on"), "2");
+    assert_eq!(by("parentbased_always_off"), "2");
+    assert_eq!(by("always_on"), "12");
+    assert_eq!(by("always_off"), "");
 }
 
 #[test]

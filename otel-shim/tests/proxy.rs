@@ -1,6 +1,7 @@
 //! OTLP over HTTP through a proxy: a small real one, that tunnels and remembers for whom.
 
 mod child;
+mod tls_server;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use otlp_receiver::Receiver;
+use tls_server::{TlsServer, certified, file, text};
 
 /// The heads of the requests that it was sent.
 type Heads = Arc<Mutex<Vec<String>>>;
@@ -50,17 +52,33 @@ fn tunnel(mut client: TcpStream, heads: &Heads) -> Option<()> {
 /// Spans that arrived and heads that the proxy saw; `{proxy}` in a value stands for its address.
 fn through(variables: &[(&str, &str)]) -> (usize, Vec<String>) {
     let receiver = Receiver::start().unwrap();
-    let (port, heads) = start_proxy();
     let endpoint = receiver.http_endpoint();
+    let heads = exported(&endpoint, variables);
+    (receiver.stop().spans.len(), heads)
+}
+
+/// The same with TLS to the receiver, inside the tunnel.
+fn through_with_tls(variables: &[(&str, &str)]) -> (usize, Vec<String>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (receiver, certificate) = (Receiver::start().unwrap(), certified());
+    let trusted = file(&certificate.cert.pem());
+    let server = runtime.block_on(TlsServer::start(&certificate, "http/1.1", receiver.addresses().1, None));
+    let mut all = vec![("OTEL_EXPORTER_OTLP_CERTIFICATE", text(&trusted))];
+    all.extend(variables);
+    let heads = exported(&format!("https://localhost:{}", server.address.port()), &all);
+    (receiver.stop().spans.len(), heads)
+}
+
+fn exported(endpoint: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let (port, heads) = start_proxy();
     let values: Vec<_> =
         variables.iter().map(|(name, value)| (*name, value.replace("{proxy}", &format!("127.0.0.1:{port}")))).collect();
-    let mut all = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
+    let mut all = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)];
     all.extend(values.iter().map(|(name, value)| (*name, value.as_str())));
     let child = child::run("scenario", &["nested", "exit"], &all);
     assert_eq!((child.code, child.stderr.as_str()), (Some(0), ""));
-    let address = endpoint.strip_prefix("http://").unwrap();
-    let heads: Vec<_> = heads.lock().unwrap().iter().map(|head| head.replace(address, "RECEIVER")).collect();
-    (receiver.stop().spans.len(), heads)
+    let (_, address) = endpoint.split_once("://").unwrap();
+    heads.lock().unwrap().iter().map(|head| head.replace(address, "RECEIVER")).collect()
 }
 
 #[test]
@@ -69,6 +87,20 @@ fn requests_go_through_the_proxy_that_the_environment_names() {
     assert_eq!((direct, none.len()), (3, 0));
     for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
         let (spans, heads) = through(&[(name, "http://{proxy}")]);
+        assert_eq!(spans, 3, "{name}");
+        assert!(
+            !heads.is_empty() && heads.iter().all(|head| head.starts_with("CONNECT RECEIVER HTTP/1.1")),
+            "{name}: {heads:?}"
+        );
+    }
+}
+
+#[test]
+fn requests_with_tls_have_a_proxy_of_their_own() {
+    let (direct, none) = through_with_tls(&[("HTTP_PROXY", "http://{proxy}")]);
+    assert_eq!((direct, none.len()), (3, 0), "which is meant for requests without TLS");
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        let (spans, heads) = through_with_tls(&[(name, "http://{proxy}")]);
         assert_eq!(spans, 3, "{name}");
         assert!(
             !heads.is_empty() && heads.iter().all(|head| head.starts_with("CONNECT RECEIVER HTTP/1.1")),

@@ -1,70 +1,11 @@
 //! OTLP over TLS, against a real TLS server: a terminator before the receiver, with certificates made for the test.
 
 mod child;
+mod tls_server;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
-use otlp_receiver::Receiver;
-use tempfile::NamedTempFile;
-use tokio::net::{TcpListener, TcpStream};
+use otlp_receiver::{Receiver, Telemetry};
+use tls_server::{Certified, TlsServer, certified, file, text};
 use tokio::runtime::Runtime;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{self, ServerConfig};
-
-/// Decrypts what comes and passes it on; ends with the runtime. With `clients`, only who shows one of these certificates.
-async fn terminate_tls(
-    certificate: &Certified,
-    alpn: &[u8],
-    to: SocketAddr,
-    clients: Option<&Certified>,
-) -> SocketAddr {
-    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
-    let builder = match clients {
-        Some(client) => {
-            let mut roots = rustls::RootCertStore::empty();
-            roots.add(client.cert.der().clone()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
-            builder.with_client_cert_verifier(verifier)
-        }
-        None => builder.with_no_client_auth(),
-    };
-    let mut config = builder.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
-    config.alpn_protocols = vec![alpn.to_vec()];
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(mut inside) = acceptor.accept(stream).await else { return };
-                let mut outside = TcpStream::connect(to).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
-            });
-        }
-    });
-    address
-}
-
-type Certified = rcgen::CertifiedKey<rcgen::KeyPair>;
-
-fn certified() -> Certified {
-    rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
-}
-
-fn file(pem: &str) -> NamedTempFile {
-    let file = NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), pem).unwrap();
-    file
-}
-
-fn text(file: &NamedTempFile) -> &str {
-    file.path().to_str().unwrap()
-}
 
 /// A receiver behind TLS, over HTTP and over gRPC, for as long as it lives.
 struct Behind {
@@ -86,19 +27,29 @@ impl Behind {
         ];
         all.map(|(endpoint, protocol, alpn)| {
             let to = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
-            let terminated = terminate_tls(certificate, alpn.as_bytes(), to, clients);
-            (format!("https://localhost:{}", self.runtime.block_on(terminated).port()), protocol)
+            let server = self.runtime.block_on(TlsServer::start(certificate, alpn, to, clients));
+            (format!("https://localhost:{}", server.address.port()), protocol)
         })
     }
 
     /// Spans that arrive, and what is said on standard error.
-    fn run(&self, (endpoint, protocol): &(String, &str), variables: &[(&str, &str)]) -> (usize, String) {
+    fn run(&self, way: &(String, &str), variables: &[(&str, &str)]) -> (usize, String) {
+        let (telemetry, said) = self.scenario("nested", way, variables);
+        (telemetry.spans.len(), said)
+    }
+
+    fn scenario(
+        &self,
+        name: &str,
+        (endpoint, protocol): &(String, &str),
+        variables: &[(&str, &str)],
+    ) -> (Telemetry, String) {
         self.receiver.clear();
         let mut all =
             vec![("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
         all.extend(variables);
-        let child = child::run("scenario", &["nested", "flush"], &all);
-        (self.receiver.snapshot().spans.len(), child.stderr)
+        let child = child::run("scenario", &[name, "flush"], &all);
+        (self.receiver.snapshot(), child.stderr)
     }
 }
 
@@ -155,6 +106,30 @@ fn a_receiver_that_asks_who_it_is_is_told() {
             own.extend([(certificate.as_str(), text(&chain)), (private.as_str(), text(&key))]);
         }
         assert_eq!(behind.run(&way, &own), (3, String::new()), "{}", way.1);
+    }
+}
+
+/// The forms for the log, which alone is exported.
+#[test]
+fn the_log_has_certificates_of_its_own() {
+    let (behind, certificate, client) = (Behind::new(), certified(), certified());
+    let (trusted, other) = (file(&certificate.cert.pem()), file(&certified().cert.pem()));
+    let (chain, key) = (file(&client.cert.pem()), file(&client.signing_key.serialize_pem()));
+    let all = [
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_METRICS_EXPORTER", "none"),
+        (TRUSTED, text(&other)),
+        ("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE", text(&trusted)),
+        ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE", text(&chain)),
+        ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY", text(&key)),
+    ];
+    for way in behind.endpoints(&certificate, Some(&client)) {
+        let (telemetry, said) = behind.scenario("logs", &way, &all);
+        assert_eq!((telemetry.logs.len(), said.as_str()), (9, ""), "{}", way.1);
+        for without in [&all[..3], &all[..4]] {
+            let (telemetry, said) = behind.scenario("logs", &way, without);
+            assert!(telemetry.logs.is_empty() && said.contains("logs cannot be exported"), "{}: {said}", way.1);
+        }
     }
 }
 

@@ -234,22 +234,6 @@ fn compression_is_had_where_the_library_has_it() {
     }
 }
 
-/// Records of the scenario `logs`.
-const RECORDS: usize = 9;
-
-#[test]
-fn the_log_goes_in_time() {
-    let receiver = Receiver::start().unwrap();
-    let endpoint = receiver.http_endpoint();
-    for (delay, records) in [("100", RECORDS), ("30000", 0)] {
-        receiver.clear();
-        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BLRP_SCHEDULE_DELAY", delay)];
-        let Some(ended) = run_with(Backend::Cpp, "scenario", &["logs", "leave"], &variables) else { return };
-        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-        assert_eq!(receiver.snapshot().logs.len(), records, "OTEL_BLRP_SCHEDULE_DELAY={delay}");
-    }
-}
-
 /// One record is under way, four are or wait in the exporter's own queue, and one waits before it.
 #[test]
 fn the_log_s_queue_has_its_size() {
@@ -265,7 +249,7 @@ fn the_log_s_queue_has_its_size() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let dropped = |reason: &str| ended.report["dropped"][format!("logs.{reason}")].as_u64().unwrap_or(0);
     let (full, rest) = (dropped("queue_full"), dropped("export_failed") + dropped("shutdown"));
-    assert!((3..=4).contains(&full) && full + rest == RECORDS as u64, "{}", ended.report);
+    assert!((3..=4).contains(&full) && full + rest == configuration::RECORDS as u64, "{}", ended.report);
 }
 
 /// Also not when telemetry ends.

@@ -82,8 +82,10 @@ enum Phase {
     Suites,
     /// End-to-end tests against real models and receivers
     E2e,
-    /// Only the comparison of the two telemetry backends, and what opentelemetry-cpp gets wrong
+    /// Of the end-to-end tests, only the comparison of the two telemetry backends
     Conformance,
+    /// Of the end-to-end tests, only what opentelemetry-cpp gets wrong, and the receivers at fault upon it
+    Otelcpp,
     /// Build llama-perplexity of a whole tree, patched and as it came, and compare what it says; takes a quarter of an hour
     Perplexity,
     /// What they have seen exported against the registry
@@ -112,6 +114,7 @@ impl Phase {
                 | Self::Suites
                 | Self::E2e
                 | Self::Conformance
+                | Self::Otelcpp
                 | Self::Perplexity
                 | Self::Mutation
                 | Self::Registry
@@ -129,7 +132,7 @@ impl Phase {
             Self::Backends | Self::Cuda | Self::Metal | Self::Programs | Self::Package => &[Self::Tools, Self::Patch],
             Self::Dropin | Self::Suites => &[Self::Tools],
             Self::E2e => &[Self::Demo, Self::Model, Self::Programs, Self::Install, Self::Dropin, Self::Package],
-            Self::Conformance => &[Self::Demo, Self::Model, Self::Programs],
+            Self::Conformance | Self::Otelcpp => &[Self::Demo, Self::Model, Self::Programs],
             Self::Perplexity => &[Self::Tools, Self::Demo, Self::Model],
             Self::Registry => &[Self::E2e],
         }
@@ -145,6 +148,7 @@ impl Phase {
                 | Self::Suites
                 | Self::Mutation
                 | Self::Conformance
+                | Self::Otelcpp
                 | Self::Perplexity
         )
     }
@@ -288,21 +292,16 @@ fn run_phase(context: &Context, phase: Phase, made: &mut Made, log: &mut TestLog
                 fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", context.shown(&folder)))?;
             }
             made.env.push((RECORD, folder.into()));
-            test(context, made, log, &end_to_end(context)?)?;
+            test_files(context, made, log, &end_to_end(context)?)?;
         }
-        Phase::Conformance => {
-            let mut targets = vec!["--workspace", "--bin", "llama-otel-demo"];
-            targets.extend(["conformance", "otelcpp", "otelcpp_isolation"].iter().flat_map(|name| ["--test", name]));
-            let targets: Vec<_> = targets.into_iter().map(str::to_owned).collect();
-            test(context, made, log, &targets)?;
-        }
+        Phase::Conformance => test_files(context, made, log, &["conformance"])?,
+        Phase::Otelcpp => test_files(context, made, log, &["otelcpp", "otelcpp_isolation"])?,
         Phase::Perplexity => {
             let tools = made.tools.as_ref().context("no tools")?;
             let (patched, pristine) = programs::perplexity(context, tools)?;
             made.env.push(("LLAMA_OTEL_PERPLEXITY", patched.into()));
             made.env.push(("LLAMA_OTEL_PERPLEXITY_PRISTINE", pristine.into()));
-            let targets = ["--workspace", "--bin", "llama-otel-demo", "--test", "perplexity"];
-            test(context, made, log, &targets.map(str::to_owned))?;
+            test_files(context, made, log, &["perplexity"])?;
         }
         Phase::Registry => codegen::check_exports(&context.root, &record_folder(context))?,
         Phase::Mutation => mutation(context, made)?,
@@ -326,10 +325,9 @@ fn record_folder(context: &Context) -> PathBuf {
     context.target_dir().join("llama-otel/exports")
 }
 
-/// What the unit phase leaves out, by target and not by package: the features are then those of the whole workspace,
-/// and what was compiled for the demo program serves here too.
+/// What the unit phase leaves out.
 fn end_to_end(context: &Context) -> Result<Vec<String>> {
-    let mut args: Vec<String> = ["--workspace", "--bin", "llama-otel-demo"].map(str::to_owned).into();
+    let mut all = Vec::new();
     for package in ["tests", "llama-otel-sys"] {
         let folder = context.root.join(package).join("tests");
         let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", context.shown(&folder)))?;
@@ -337,9 +335,17 @@ fn end_to_end(context: &Context) -> Result<Vec<String>> {
             .filter_map(|entry| Some(Path::new(&entry.ok()?.file_name()).file_stem()?.to_str()?.to_owned()))
             .collect();
         names.sort();
-        args.extend(names.into_iter().flat_map(|name| ["--test".to_owned(), name]));
+        all.extend(names);
     }
-    Ok(args)
+    Ok(all)
+}
+
+/// Runs files of tests by target and not by package: the features are then those of the whole workspace, and what was
+/// compiled for the demo program serves here too.
+fn test_files(context: &Context, made: &Made, log: &mut TestLog, names: &[impl AsRef<str>]) -> Result<()> {
+    let mut targets: Vec<String> = ["--workspace", "--bin", "llama-otel-demo"].map(str::to_owned).into();
+    targets.extend(names.iter().flat_map(|name| ["--test".to_owned(), name.as_ref().to_owned()]));
+    test(context, made, log, &targets)
 }
 
 fn demo(context: &Context, made: &mut Made) -> Result<()> {

@@ -20,6 +20,7 @@ loops! {
     llama_otel_bench_clock
     llama_otel_bench_span
     llama_otel_bench_span_below_detail
+    llama_otel_bench_span_not_sampled
     llama_otel_bench_span_with_attributes
     llama_otel_bench_attributes
     llama_otel_bench_metric
@@ -69,6 +70,7 @@ pub fn all() -> Vec<Work> {
         work!("off.metric", llama_otel_bench_metric, off, UNRECORDED, nothing),
         work!("off.span_with_attributes", llama_otel_bench_span_with_attributes, off, UNRECORDED, nothing),
         work!("span_below_detail", llama_otel_bench_span_below_detail, decode, UNRECORDED, nothing),
+        work!("span_not_sampled", llama_otel_bench_span_not_sampled, decode, UNRECORDED, nothing),
         work!("span", llama_otel_bench_span, decode, RECORDED, flush),
         work!("span_with_attributes", llama_otel_bench_span_with_attributes, decode, RECORDED, flush),
         work!("metric", llama_otel_bench_metric, decode, RECORDED, flush),

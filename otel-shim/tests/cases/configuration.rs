@@ -424,6 +424,48 @@ fn nothing_is_on_by_itself() {
     assert!(child.time < Duration::from_secs(5));
 }
 
+/// Records of the scenario `logs`.
+pub const RECORDS: usize = 9;
+
+/// What has arrived before a program ends without a last delivery.
+#[test]
+fn the_log_goes_in_time() {
+    if !can_run(&[]) {
+        return;
+    }
+    let receiver = Receiver::start().unwrap();
+    for (delay, records) in [("100", RECORDS), ("30000", 0)] {
+        receiver.clear();
+        program("scenario", &["logs", "leave"], &receiver, &[("OTEL_BLRP_SCHEDULE_DELAY", delay)]);
+        assert_eq!(receiver.snapshot().logs.len(), records, "OTEL_BLRP_SCHEDULE_DELAY={delay}");
+    }
+}
+
+#[test]
+fn headers_are_sent_over_grpc() {
+    if !can_run(GRPC) {
+        return;
+    }
+    let receiver = Receiver::start().unwrap();
+    let endpoint = receiver.grpc_endpoint();
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=general,x-team=a%20b"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=traces"),
+    ];
+    let child = run("scenario", &["logs", "exit"], &variables);
+    assert_eq!((child.code, child.stderr.as_str()), (Some(0), ""));
+    let requests = receiver.requests();
+    for signal in [Signal::Traces, Signal::Metrics, Signal::Logs] {
+        assert!(!of(&requests, signal).is_empty(), "{signal:?}");
+    }
+    for request in &requests {
+        let expected = if request.signal == Signal::Traces { ("traces", None) } else { ("general", Some("a b")) };
+        assert_eq!((header(request, "api-key").unwrap(), header(request, "x-team")), expected);
+    }
+}
+
 /// Files of TLS are read where TLS is spoken, and one for all signals is named once.
 #[test]
 fn a_file_that_is_of_no_use_is_one_clear_line() {

@@ -23,11 +23,13 @@ const RATE: &str = "800";
 const TIMEOUT_MS: &str = "1000";
 
 /// What a receiver does with the addresses that it listens on, gRPC first.
-struct Case {
-    receiver: Option<Receiver>,
-    addresses: (SocketAddr, SocketAddr),
+pub struct Case {
+    pub receiver: Option<Receiver>,
+    pub addresses: (SocketAddr, SocketAddr),
+    /// A file of the certificates that are trusted, if TLS is spoken.
+    pub trusted: Option<String>,
     /// Makes it well, or lets another take its place.
-    recover: Box<dyn FnOnce(Option<Receiver>) -> Receiver + Send>,
+    pub recover: Box<dyn FnOnce(Option<Receiver>) -> Receiver + Send>,
 }
 
 fn behaves(behaviour: Behaviour) -> Case {
@@ -38,18 +40,18 @@ fn behaves(behaviour: Behaviour) -> Case {
         receiver.set_behaviour(Behaviour::Accept);
         receiver
     };
-    Case { addresses: receiver.addresses(), receiver: Some(receiver), recover: Box::new(recover) }
+    Case { addresses: receiver.addresses(), receiver: Some(receiver), trusted: None, recover: Box::new(recover) }
 }
 
-fn endpoint(host: &str, addresses: (SocketAddr, SocketAddr), protocol: &str) -> String {
-    let port = if protocol == "grpc" { addresses.0.port() } else { addresses.1.port() };
-    format!("http://{host}:{port}")
+fn endpoint(host: &str, case: &Case, protocol: &str) -> String {
+    let port = if protocol == "grpc" { case.addresses.0.port() } else { case.addresses.1.port() };
+    format!("{}://{host}:{port}", if case.trusted.is_some() { "https" } else { "http" })
 }
 
 fn live(host: &str, protocol: &'static str, case: Case) -> Option<(Child, Telemetry, u64)> {
-    let endpoint = endpoint(host, case.addresses, protocol);
+    let (endpoint, trusted) = (endpoint(host, &case, protocol), case.trusted);
     let program = thread::spawn(move || {
-        let variables = [
+        let mut variables = vec![
             ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", TIMEOUT_MS),
@@ -59,6 +61,7 @@ fn live(host: &str, protocol: &'static str, case: Case) -> Option<(Child, Teleme
             ("OTEL_METRIC_EXPORT_INTERVAL", "300"),
             ("LLAMA_OTEL_DETAIL", "decode"),
         ];
+        variables.extend(trusted.as_deref().map(|path| ("OTEL_EXPORTER_OTLP_CERTIFICATE", path)));
         lifecycle(&["steady", LIFE, RATE], &variables)
     });
     thread::sleep(Duration::from_secs_f64(SICK));
@@ -69,7 +72,7 @@ fn live(host: &str, protocol: &'static str, case: Case) -> Option<(Child, Teleme
     Some((child, receiver.stop(), well.duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64))
 }
 
-fn survives(name: &str, host: &str, case: impl Fn() -> Case + Sync) {
+pub fn survives(name: &str, host: &str, case: impl Fn() -> Case + Sync) {
     thread::scope(|scope| {
         for protocol in ["http/protobuf", "grpc"] {
             let case = case();
@@ -118,10 +121,10 @@ fn check(shown: &str, child: &Child, telemetry: &Telemetry, well: u64) {
     assert_eq!(tokens, report["spans"].as_f64().unwrap(), "{shown}: counters lose nothing");
     let dropped = telemetry.metric("llama.otel.dropped").unwrap();
     let points = dropped.latest();
-    assert!(
-        points.iter().any(|point| point.attributes.get("llama.otel.signal") == Some(&json!("traces"))),
-        "{shown}: {points:?}"
-    );
+    let of_spans = points.iter().filter(|point| point.attributes.get("llama.otel.signal") == Some(&json!("traces")));
+    let reasons: Vec<_> = of_spans.filter_map(|point| point.attributes.get("llama.otel.reason")?.as_str()).collect();
+    let expected = |reason: &&str| matches!(*reason, "queue_full" | "export_failed");
+    assert!(!reasons.is_empty() && reasons.iter().all(expected), "{shown}: {points:?}");
     assert_eq!(report["delivered"], json!(false), "{shown}: a shutdown says that something was lost before");
     assert!(report["shutdown_seconds"].as_f64().unwrap() < 5.5, "{shown}: {report}");
 }
@@ -145,7 +148,7 @@ fn start_on(grpc: SocketAddr, http: SocketAddr) -> Receiver {
 }
 
 fn comes_later(addresses: (SocketAddr, SocketAddr)) -> Case {
-    Case { receiver: None, addresses, recover: Box::new(move |_| start_on(addresses.0, addresses.1)) }
+    Case { receiver: None, addresses, trusted: None, recover: Box::new(move |_| start_on(addresses.0, addresses.1)) }
 }
 
 #[test]
@@ -182,7 +185,7 @@ fn a_receiver_that_changes_its_address() {
             let here = |address: SocketAddr| SocketAddr::from(([127, 0, 0, 1], address.port()));
             start_on(here(grpc), here(http))
         };
-        Case { receiver: Some(receiver), addresses: (grpc, http), recover: Box::new(there) }
+        Case { receiver: Some(receiver), addresses: (grpc, http), trusted: None, recover: Box::new(there) }
     });
 }
 

@@ -196,6 +196,7 @@ extern "C" bool llama_otel_scenario(const char * name) {
     else if (scenario == "threads")      { threads(); }
     else if (scenario == "memory")       { memory(); }
     else if (scenario == "logs")         { logs(); }
+    else if (scenario == "failing")      { errors(); logs(); }
     else if (scenario == "slow")         { slow(); }
     else if (scenario == "variables")    { variables(); }
     else if (scenario == "nothing")      { }

@@ -34,16 +34,18 @@ enum Fault {
     Receiver(&'static str),
 }
 
-const FAULTS: [(&str, Fault); 9] = [
+const FAULTS: [(&str, Fault); 11] = [
     ("absent", Fault::Absent),
     ("tls", Fault::Tls),
     ("slow", Fault::Receiver("slow")),
     ("too_many_requests", Fault::Receiver("too-many-requests")),
+    ("internal_error", Fault::Receiver("internal-error")),
     ("unavailable", Fault::Receiver("unavailable")),
     ("silent", Fault::Receiver("silent")),
     ("trickle", Fault::Receiver("trickle")),
     ("close", Fault::Receiver("close")),
     ("garbage", Fault::Receiver("garbage")),
+    ("returning", Fault::Receiver("returning")),
 ];
 
 /// Command line of the subject.

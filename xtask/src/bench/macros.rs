@@ -13,6 +13,7 @@ use crate::{context::Context, progress::Unit};
 
 /// Goals, in nanoseconds.
 pub const OFF_NS: f64 = 1.0;
+pub const NOT_SAMPLED_NS: f64 = 20.0;
 pub const SPAN_NS: f64 = 100.0;
 pub const METRIC_NS: f64 = 15.0;
 /// Goals, as shares of what the same work costs elsewhere: 2.5 and 5 times faster.
@@ -106,6 +107,7 @@ fn costs(compared: &Value) -> Result<Vec<Row>> {
         row("off.attributes", "off.attributes")?.at_most(OFF_NS),
         row("off.metric", "off.metric")?.at_most(OFF_NS),
         row("span_below_detail", "span_below_detail")?,
+        row("span_not_sampled", "span_not_sampled")?.at_most(NOT_SAMPLED_NS),
         row("span", "span")?.at_most(SPAN_NS),
         row("span_with_attributes", "span_with_attributes")?.at_most(SPAN_NS),
         row("metric", "metric")?.at_most(METRIC_NS),

@@ -7,17 +7,18 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     export,
-    macros::{self, METRIC_NS, OFF_NS, SPAN_NS, number},
+    macros::{self, METRIC_NS, NOT_SAMPLED_NS, OFF_NS, SPAN_NS, number},
     programs::{self, Dialogue, Sink},
     row::{Row, median},
 };
 use crate::{context::Context, progress::Unit, test, tools};
 
 /// What is compared, and the most that one may take in nanoseconds: the goals of the Rust backend.
-const WORKS: [(&str, f64); 7] = [
+const WORKS: [(&str, f64); 8] = [
     ("off.span", OFF_NS),
     ("off.attributes", OFF_NS),
     ("off.metric", OFF_NS),
+    ("span_not_sampled", NOT_SAMPLED_NS),
     ("span", SPAN_NS),
     ("span_with_attributes", SPAN_NS),
     ("metric", METRIC_NS),

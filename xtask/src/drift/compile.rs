@@ -110,7 +110,7 @@ fn fingerprint(tree: &Listed<'_>, applied: &Applied, compiler_version: &[u8]) ->
     };
     part(tree.to_string().as_bytes());
     part(compiler_version);
-    arguments().iter().for_each(|argument| part(argument.as_bytes()));
+    [Path::new("a.cpp"), Path::new("a.c")].iter().flat_map(|path| arguments(path)).for_each(|one| part(one.as_bytes()));
     for (path, bytes) in &applied.files {
         part(path.to_string_lossy().as_bytes());
         part(bytes);
@@ -118,32 +118,42 @@ fn fingerprint(tree: &Listed<'_>, applied: &Applied, compiler_version: &[u8]) ->
     hex::encode(hash.finalize())
 }
 
-fn arguments() -> Vec<String> {
-    let mut arguments = ["-fsyntax-only", "-std=c++17", "-w", "-DLLAMA_OTEL=1"].map(str::to_owned).to_vec();
+/// As CMake would give them, for C or C++.
+fn arguments(source: &Path) -> Vec<String> {
+    let language = if is_c(source) { ["-xc", "-std=gnu11"] } else { ["-xc++", "-std=c++17"] };
+    let common = ["-fsyntax-only", "-w", "-DLLAMA_OTEL=1", "-D_GNU_SOURCE"];
+    let mut arguments: Vec<_> = language.into_iter().chain(common).map(str::to_owned).collect();
     let defines = ["GGML_VERSION", "GGML_COMMIT", "LLAMA_VERSION", "LLAMA_COMMIT"];
     arguments.extend(defines.map(|name| format!("-D{name}=\"0\"")));
-    arguments.extend([".", "src", "include", "ggml/include", "ggml/src", "common"].map(|dir| format!("-I{dir}")));
+    let folders = [".", "src", "include", "ggml/include", "ggml/src", "ggml/src/ggml-cpu", "common"];
+    arguments.extend(folders.map(|dir| format!("-I{dir}")));
     arguments
 }
 
-/// C++, but for the backend upon opentelemetry-cpp, whose headers it takes: no part of the tree includes it.
-fn is_checked(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e == "cpp") && !path.starts_with("common/otel/otelcpp")
+fn is_c(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "c")
 }
 
-/// Sources of accelerators are in folders of their own below `ggml/src`; points lie in that of RPC only.
+/// C and C++, but for the backend upon opentelemetry-cpp, whose headers it takes: no part of the tree includes it.
+fn is_checked(path: &Path) -> bool {
+    (is_c(path) || path.extension().is_some_and(|e| e == "cpp")) && !path.starts_with("common/otel/otelcpp")
+}
+
+/// Sources of backends are in folders of their own below `ggml/src`; points lie in those of the CPU and of RPC only.
 fn is_needed(path: &Path) -> bool {
     let parts = PARTS.iter().find(|part| path.starts_with(part));
     let deep = path.strip_prefix("ggml/src").is_ok_and(|rest| rest.components().count() > 1);
-    parts.is_some() && (!deep || path.starts_with("ggml/src/ggml-rpc"))
+    parts.is_some()
+        && (!deep || ["ggml-cpu", "ggml-rpc"].iter().any(|dir| path.starts_with(Path::new("ggml/src").join(dir))))
 }
 
 /// Headers that CMake makes from templates: any value does for a front end.
 fn stub_generated(root: &Path) -> Result<()> {
-    let template = root.join("src/llama-version.h.in");
-    if let Ok(text) = fs::read_to_string(&template) {
-        let filled: String = text.split('@').step_by(2).collect::<Vec<_>>().join("0");
-        put(&root.join("src/llama-version.h"), filled.as_bytes())?;
+    for header in ["src/llama-version.h", "ggml/src/ggml-version.h"] {
+        if let Ok(text) = fs::read_to_string(root.join(format!("{header}.in"))) {
+            let filled: String = text.split('@').step_by(2).collect::<Vec<_>>().join("0");
+            put(&root.join(header), filled.as_bytes())?;
+        }
     }
     Ok(())
 }
@@ -160,7 +170,7 @@ fn check_all(
     let work = || -> Result<()> {
         while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut command = Command::new(compiler);
-            command.current_dir(root).stdin(Stdio::null()).args(arguments());
+            command.current_dir(root).stdin(Stdio::null()).args(arguments(source));
             let output = command.arg(source).output().context("cannot start the C++ compiler")?;
             if !output.status.success() {
                 let text = last_lines(&String::from_utf8_lossy(&output.stderr), 30);
@@ -209,6 +219,7 @@ mod tests {
             ("src/models/llama.cpp", true),
             ("ggml/src/ggml-backend.cpp", true),
             ("ggml/src/ggml-rpc/transport.h", true),
+            ("ggml/src/ggml-cpu/ggml-cpu.c", true),
             ("ggml/src/ggml-cuda/mmq.cu", false),
             ("models/vocab.gguf", false),
         ] {

@@ -1,0 +1,5 @@
+int decode(int n) {
+    n += 1;
+#endif
+    return n;
+}

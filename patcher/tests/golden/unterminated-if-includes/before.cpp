@@ -1,0 +1,6 @@
+#include <cstdio>
+#if FAST
+#include <cstdlib>
+int decode(int n) {
+    return n;
+}
