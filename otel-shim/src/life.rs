@@ -125,7 +125,7 @@ fn start_with(control: &'static Control, read: impl FnOnce(&config::Variables) -
     };
     match std::thread::Builder::new().name("llama-otel".into()).spawn(move || drain.run()) {
         Ok(thread) => {
-            ring::set_drain_thread(Some(thread.thread().clone()));
+            ring::set_drain_thread(thread.thread().clone());
             control.capture.store(if config.capture_model_path { CAPTURE_MODEL_PATH } else { 0 }, Ordering::Relaxed);
             control.sample_threshold.store(config.sample_threshold(), Ordering::Relaxed);
             control.parent_based.store(config.parent_based.into(), Ordering::Relaxed);
@@ -170,7 +170,11 @@ impl Running {
 }
 
 pub fn set_detail(detail: u32) {
-    if let Some(running) = running() {
+    if process::is_forked() {
+        return;
+    }
+    // Under the lock: a shutdown that comes meanwhile turns it off afterwards.
+    if let Some(running) = &*lock(&RUNNING) {
         running.detail.store(detail.min(Detail::Op as u32), Ordering::Relaxed);
         running.apply_detail();
     }
@@ -178,7 +182,10 @@ pub fn set_detail(detail: u32) {
 
 /// See [`crate::set_export`].
 pub fn set_export(on: bool) -> bool {
-    if let Some(running) = running() {
+    if process::is_forked() {
+        return !on;
+    }
+    if let Some(running) = &*lock(&RUNNING) {
         running.orders.paused.store(!on, Ordering::Relaxed);
         running.apply_detail();
         return true;
@@ -205,8 +212,12 @@ pub fn shutdown(timeout: Duration) -> bool {
     if process::is_forked() {
         return true;
     }
-    let Some(running) = lock(&RUNNING).take() else { return true };
-    running.control.detail.store(Detail::Off as u32, Ordering::Release);
+    let running = {
+        let mut place = lock(&RUNNING);
+        let Some(running) = place.take() else { return true };
+        running.control.detail.store(Detail::Off as u32, Ordering::Release);
+        running
+    };
     let reserve = RESERVE.min(timeout / 10);
     running.order(timeout, |deadline, answer| Order::Stop { deadline: deadline - reserve, answer })
 }

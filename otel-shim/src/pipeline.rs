@@ -168,7 +168,7 @@ impl Drain {
     pub fn run(mut self) {
         crate::priority::lower();
         let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
-        ring::set_drain_thread(None);
+        ring::drain_thread_ends();
         self.export.shutdown();
         match served {
             Ok((answer, delivered)) => {

@@ -339,9 +339,14 @@ fn wake_drain() {
     }
 }
 
-/// The drain thread announces itself, or that it is gone.
-pub fn set_drain_thread(thread: Option<Thread>) {
-    *lock(&DRAIN_THREAD) = thread;
+/// Whom to wake when a ring fills up.
+pub fn set_drain_thread(thread: Thread) {
+    *lock(&DRAIN_THREAD) = Some(thread);
+}
+
+/// The calling thread drains no more. Another one may have been started meanwhile.
+pub fn drain_thread_ends() {
+    lock(&DRAIN_THREAD).take_if(|thread| thread.id() == std::thread::current().id());
 }
 
 /// Sleeps until a quarter of a ring is full, somebody unparks the calling thread, or the time is over.

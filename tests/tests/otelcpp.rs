@@ -212,7 +212,7 @@ fn exponential_histograms_are_had_where_the_library_has_them() {
 #[test]
 fn compression_is_had_where_the_library_has_it() {
     for (protocol, name) in [("http/protobuf", "content-encoding"), ("grpc", "grpc-encoding")] {
-        let receiver = Receiver::start().unwrap();
+        let receiver = Receiver::start().unwrap().unrecorded();
         let endpoint = if protocol == "grpc" { receiver.grpc_endpoint() } else { receiver.http_endpoint() };
         let variables = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
@@ -237,7 +237,7 @@ fn compression_is_had_where_the_library_has_it() {
 /// One record is under way, four are or wait in the exporter's own queue, and one waits before it.
 #[test]
 fn the_log_s_queue_has_its_size() {
-    let (log, others) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    let (log, others) = (Receiver::start().unwrap().unrecorded(), Receiver::start().unwrap().unrecorded());
     log.set_behaviour(Behaviour::Silent);
     let (endpoint, own) = (others.http_endpoint(), format!("{}/v1/logs", log.http_endpoint()));
     let variables = [
@@ -255,7 +255,7 @@ fn the_log_s_queue_has_its_size() {
 /// Also not when telemetry ends.
 #[test]
 fn one_signal_does_not_wait_for_the_receiver_of_another() {
-    let (spans, others) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    let (spans, others) = (Receiver::start().unwrap().unrecorded(), Receiver::start().unwrap().unrecorded());
     spans.set_behaviour(Behaviour::Silent);
     let (endpoint, own) = (others.http_endpoint(), format!("{}/v1/traces", spans.http_endpoint()));
     let variables = [

@@ -31,7 +31,7 @@ pub fn exported(variables: Variables) -> (Telemetry, Vec<Request>) {
 }
 
 pub fn scenario(name: &str, variables: Variables) -> (Telemetry, Vec<Request>) {
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     let child = program("scenario", &[name, "exit"], &receiver, variables);
     assert_eq!(child.stderr, "", "{variables:?}");
     let requests = receiver.requests();
@@ -101,7 +101,7 @@ fn a_wrong_value_is_one_clear_line() {
         ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/a", "expected CLIENT_CERTIFICATE and CLIENT_KEY together; using no client certificate".into()),
         ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY", "/a", "expected CLIENT_CERTIFICATE and CLIENT_KEY together; using no client certificate".into()),
     ];
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     for (name, value, rest) in lines {
         receiver.clear();
         let child = program("scenario", &["nested", "exit"], &receiver, &[(name, value)]);
@@ -115,7 +115,7 @@ fn a_wrong_sampler_argument_is_named() {
     if !can_run(&[]) {
         return;
     }
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     let variables = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "half")];
     let child = program("scenario", &["nested", "exit"], &receiver, &variables);
     assert_eq!(child.stderr, "llama-otel: OTEL_TRACES_SAMPLER_ARG=half: expected a number from 0 to 1; using 1\n");
@@ -128,7 +128,7 @@ fn a_wrong_endpoint_is_named_without_its_password() {
     if !can_run(&[]) {
         return;
     }
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     for (signal, path) in [("TRACES", "traces"), ("LOGS", "logs")] {
         let name = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
         let variables = [(name.as_str(), "ftp://me:hunter2@collector:1"), ("OTEL_TRACES_SAMPLER", "always_off")];
@@ -145,7 +145,7 @@ fn disabled_means_nothing_at_all() {
     if !can_run(&[]) {
         return;
     }
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     let child = program("scenario", &["nested", "flush"], &receiver, &[("OTEL_SDK_DISABLED", "true")]);
     assert_eq!((&child.report["active"], receiver.requests().len()), (&json!(false), 0));
 }
@@ -160,7 +160,7 @@ fn a_signal_s_exporter() {
     assert!(telemetry.metric("llama.token.count").is_some());
     let (telemetry, requests) = exported(&[("OTEL_METRICS_EXPORTER", "none"), ("OTEL_LOGS_EXPORTER", "none")]);
     assert_eq!((telemetry.spans.len(), of(&requests, Signal::Metrics).len()), (3, 0));
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     let all = [("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "none"), ("OTEL_LOGS_EXPORTER", "none")];
     assert_eq!(program("scenario", &["nested", "flush"], &receiver, &all).report["active"], json!(false));
 }
@@ -170,7 +170,7 @@ fn the_log_level_silences() {
     if !can_run(&[]) {
         return;
     }
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     for (level, lines) in [("info", 1), ("warn", 1), ("error", 0), ("none", 0)] {
         let child = program(
             "scenario",
@@ -187,14 +187,14 @@ fn a_signal_s_own_endpoint_and_protocol_win() {
     if !can_run(GRPC) {
         return;
     }
-    let (spans, metrics) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    let (spans, metrics) = (Receiver::start().unwrap().unrecorded(), Receiver::start().unwrap().unrecorded());
     let traces = format!("{}/v1/traces", spans.http_endpoint());
     let variables = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", traces.as_str()),
         ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &metrics.grpc_endpoint()),
         ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc"),
     ];
-    let nobody = Receiver::start().unwrap();
+    let nobody = Receiver::start().unwrap().unrecorded();
     let child = program("scenario", &["nested", "exit"], &nobody, &variables);
     assert_eq!((child.stderr.as_str(), of(&nobody.requests(), Signal::Traces).len()), ("", 0));
     let (spans, metrics) = (spans.stop(), metrics.stop());
@@ -207,7 +207,7 @@ fn grpc_without_a_scheme_needs_insecure() {
     if !can_run(GRPC) {
         return;
     }
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     let endpoint = receiver.grpc_endpoint();
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.strip_prefix("http://").unwrap()),
@@ -231,7 +231,7 @@ fn headers_are_sent_and_never_shown() {
         let expected = if request.signal == Signal::Traces { ("traces", None) } else { ("general", Some("a b")) };
         assert_eq!((header(request, "api-key").unwrap(), header(request, "x-team")), expected);
     }
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     let wrong = [("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2, hunter3 ,b ad=hunter4")];
     let child = program("scenario", &["nested", "exit"], &receiver, &wrong);
     let expected =
@@ -255,7 +255,7 @@ fn requests_are_given_up_after_their_time() {
     if !can_run(&[]) {
         return;
     }
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     receiver.set_behaviour(Behaviour::Silent);
     let names = [
         "OTEL_EXPORTER_OTLP_TIMEOUT",
@@ -336,7 +336,7 @@ fn what_waits_goes_in_time() {
     if !can_run(&[]) {
         return;
     }
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     let steady = |variables: Variables| {
         receiver.clear();
         let mut all = vec![("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8192")];
@@ -384,10 +384,10 @@ fn telemetry_counts_itself() {
     if !can_run(&[]) {
         return;
     }
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     receiver.set_behaviour(Behaviour::Refuse { status: 400, retry_after: None });
     let endpoint = receiver.http_endpoint();
-    let metrics = Receiver::start().unwrap();
+    let metrics = Receiver::start().unwrap().unrecorded();
     let of_metrics = format!("{}/v1/metrics", metrics.http_endpoint());
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
@@ -433,7 +433,7 @@ fn the_log_goes_in_time() {
     if !can_run(&[]) {
         return;
     }
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     for (delay, records) in [("100", RECORDS), ("30000", 0)] {
         receiver.clear();
         program("scenario", &["logs", "leave"], &receiver, &[("OTEL_BLRP_SCHEDULE_DELAY", delay)]);
@@ -446,7 +446,7 @@ fn headers_are_sent_over_grpc() {
     if !can_run(GRPC) {
         return;
     }
-    let receiver = Receiver::start().unwrap();
+    let receiver = Receiver::start().unwrap().unrecorded();
     let endpoint = receiver.grpc_endpoint();
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
@@ -521,7 +521,7 @@ fn what_the_runtime_is_told() {
         return;
     }
     let span = |variables: Variables| {
-        let receiver = Receiver::start().unwrap();
+        let receiver = Receiver::start().unwrap().unrecorded();
         program("scenario", &["variables", "exit"], &receiver, variables);
         receiver.stop().spans.into_iter().next()
     };
