@@ -34,12 +34,9 @@ LOOP(metric, LLAMA_OTEL_INCREMENT_TOKENS(1))
 LOOP(metric_with_attribute, LLAMA_OTEL_METRIC(LLAMA_TOKEN_COUNT, 1, "llama.decode.phase", "decode"))
 
 // below a parent of whose trace nothing is recorded
-extern "C" NOINLINE void llama_otel_bench_span_not_sampled(uint64_t n) {
+extern "C" void llama_otel_bench_span_not_sampled(uint64_t n) {
     llama_otel_set_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", nullptr, nullptr);
-    for (uint64_t i = 0; i < n; i++) {
-        KEEP(i);
-        LLAMA_OTEL_SPAN("llama_decode");
-    }
+    llama_otel_bench_span(n);
     llama_otel_set_traceparent(nullptr, nullptr, nullptr);
 }
 

@@ -51,10 +51,11 @@ fn serve(behaviour: Behaviour, returns: bool) -> Result<(), Box<dyn std::error::
     io::stdout().flush()?;
     thread::scope(|scope| {
         let ended = scope.spawn(|| io::copy(&mut io::stdin(), &mut io::sink()));
-        let mut turns = [Behaviour::Accept, behaviour].into_iter().cycle();
-        while returns && !ended.is_finished() {
-            thread::sleep(TURN);
-            turns.next().into_iter().for_each(|turn| receiver.set_behaviour(turn));
+        if returns {
+            for turn in [Behaviour::Accept, behaviour].into_iter().cycle().take_while(|_| !ended.is_finished()) {
+                thread::sleep(TURN);
+                receiver.set_behaviour(turn);
+            }
         }
         ended.join().map_err(|_| "the input could not be read")
     })??;

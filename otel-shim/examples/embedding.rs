@@ -146,21 +146,22 @@ fn sequences_in_c() -> Value {
     json!(results)
 }
 
+/// With a sampled span of another process's, whose ids are of this number.
+fn remote(digit: u128) -> Context {
+    Context::new().with_remote_span_context(SpanContext::new(
+        TraceId::from(digit),
+        SpanId::from(digit as u64),
+        TraceFlags::SAMPLED,
+        true,
+        TraceState::from_key_value([("vendor", "x")]).expect("valid"),
+    ))
+}
+
 /// An OpenTelemetry context for a context of llama.cpp and another one for a sequence of it, which is then taken back.
 fn context_parents() {
-    let span = |digit: u128| {
-        let span = SpanContext::new(
-            TraceId::from(digit),
-            SpanId::from(digit as u64),
-            TraceFlags::SAMPLED,
-            true,
-            TraceState::from_key_value([("vendor", "x")]).expect("valid"),
-        );
-        Context::new().with_remote_span_context(span)
-    };
     create(A);
-    otel_shim::set_context_parent(A.as_ptr(), None, &span(7)).expect("valid");
-    otel_shim::set_context_parent(A.as_ptr(), Some(1), &span(8)).expect("valid");
+    otel_shim::set_context_parent(A.as_ptr(), None, &remote(7)).expect("valid");
+    otel_shim::set_context_parent(A.as_ptr(), Some(1), &remote(8)).expect("valid");
     decode(A, &[0, 1], false);
     decode(A, &[1], true);
     otel_shim::set_context_parent(A.as_ptr(), Some(1), &Context::new()).expect("no parent is valid");
@@ -190,17 +191,7 @@ fn not_sampled() -> Value {
 }
 
 fn rust_context() {
-    let state = TraceState::from_key_value([("vendor", "x")]).expect("valid");
-    let span = |digit: u128| {
-        let span = SpanContext::new(
-            TraceId::from(digit),
-            SpanId::from(digit as u64),
-            TraceFlags::SAMPLED,
-            true,
-            state.clone(),
-        );
-        Context::new().with_remote_span_context(span).with_baggage([KeyValue::new("user", "a b")])
-    };
+    let span = |digit| remote(digit).with_baggage([KeyValue::new("user", "a b")]);
     otel_shim::with_parent(&span(7), || {
         decode(A, &[0], true);
         let guard = otel_shim::attach(&span(8));

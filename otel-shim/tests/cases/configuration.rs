@@ -218,6 +218,14 @@ fn grpc_without_a_scheme_needs_insecure() {
     assert_eq!((child.stderr.as_str(), receiver.snapshot().spans.len()), ("", 3));
 }
 
+/// Spans have the headers of their own, the others those for all.
+fn assert_headers(requests: &[Request]) {
+    for request in requests {
+        let expected = if request.signal == Signal::Traces { ("traces", None) } else { ("general", Some("a b")) };
+        assert_eq!((header(request, "api-key").unwrap(), header(request, "x-team")), expected);
+    }
+}
+
 #[test]
 fn headers_are_sent_and_never_shown() {
     if !can_run(&[]) {
@@ -227,10 +235,7 @@ fn headers_are_sent_and_never_shown() {
         ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=general,x-team=a%20b"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=traces"),
     ]);
-    for request in &requests {
-        let expected = if request.signal == Signal::Traces { ("traces", None) } else { ("general", Some("a b")) };
-        assert_eq!((header(request, "api-key").unwrap(), header(request, "x-team")), expected);
-    }
+    assert_headers(&requests);
     let receiver = Receiver::start().unwrap().unrecorded();
     let wrong = [("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2, hunter3 ,b ad=hunter4")];
     let child = program("scenario", &["nested", "exit"], &receiver, &wrong);
@@ -460,10 +465,7 @@ fn headers_are_sent_over_grpc() {
     for signal in [Signal::Traces, Signal::Metrics, Signal::Logs] {
         assert!(!of(&requests, signal).is_empty(), "{signal:?}");
     }
-    for request in &requests {
-        let expected = if request.signal == Signal::Traces { ("traces", None) } else { ("general", Some("a b")) };
-        assert_eq!((header(request, "api-key").unwrap(), header(request, "x-team")), expected);
-    }
+    assert_headers(&requests);
 }
 
 /// Files of TLS are read where TLS is spoken, and one for all signals is named once.

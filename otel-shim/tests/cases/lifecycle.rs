@@ -59,24 +59,30 @@ fn exit_while_threads_are_at_work_is_clean() {
     assert!(child.time < Duration::from_secs(8), "{:?}", child.time);
 }
 
+/// Runs a mode whose receiver never answers, to an end without an error.
+fn unanswered(arguments: &[&str], variables: &[(&str, &str)]) -> Option<Child> {
+    let receiver = Receiver::start().unwrap().unrecorded();
+    receiver.set_behaviour(Behaviour::Silent);
+    let endpoint = receiver.http_endpoint();
+    let mut all = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("LLAMA_OTEL_DETAIL", "decode")];
+    all.extend(variables);
+    let child = lifecycle(arguments, &all)?;
+    assert_eq!(child.code, Some(0), "{arguments:?}: {}", child.stderr);
+    Some(child)
+}
+
 /// `OTEL_BSP_EXPORT_TIMEOUT`, at most five seconds, and one more for the process itself.
 #[test]
 fn exit_during_an_export_waits_for_a_bounded_time() {
     thread::scope(|scope| {
         for (milliseconds, limit) in [("500", 0.5), ("5000", 5.0), ("30000", 5.0)] {
             scope.spawn(move || {
-                let receiver = Receiver::start().unwrap().unrecorded();
-                receiver.set_behaviour(Behaviour::Silent);
-                let endpoint = receiver.http_endpoint();
                 let variables = [
-                    ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
                     ("OTEL_EXPORTER_OTLP_TIMEOUT", "30000"),
                     ("OTEL_BSP_EXPORT_TIMEOUT", milliseconds),
                     ("OTEL_BSP_SCHEDULE_DELAY", "10"),
-                    ("LLAMA_OTEL_DETAIL", "decode"),
                 ];
-                let Some(child) = lifecycle(&["decode", "5000"], &variables) else { return };
-                assert_eq!(child.code, Some(0), "{}", child.stderr);
+                let Some(child) = unanswered(&["decode", "5000"], &variables) else { return };
                 let seconds = child.time.as_secs_f64();
                 assert!(seconds < limit + 1.0, "OTEL_BSP_EXPORT_TIMEOUT={milliseconds}: {seconds} s");
             });
@@ -84,19 +90,9 @@ fn exit_during_an_export_waits_for_a_bounded_time() {
     });
 }
 
-/// A receiver that never answers, and a program of which one thread waits for that.
+/// A program of which one thread waits for an answer; the end of the process takes no longer.
 fn beside_who_waits(mode: &str, timeout_ms: &str) -> Option<Child> {
-    let receiver = Receiver::start().unwrap().unrecorded();
-    receiver.set_behaviour(Behaviour::Silent);
-    let endpoint = receiver.http_endpoint();
-    let variables = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-        ("OTEL_BSP_EXPORT_TIMEOUT", "500"), // the end of the process takes no longer
-        ("LLAMA_OTEL_DETAIL", "decode"),
-    ];
-    let child = lifecycle(&[mode, timeout_ms], &variables)?;
-    assert_eq!(child.code, Some(0), "{mode}: {}", child.stderr);
-    Some(child)
+    unanswered(&[mode, timeout_ms], &[("OTEL_BSP_EXPORT_TIMEOUT", "500")])
 }
 
 /// A load of a model asks for a start; nothing of that waits for whom another thread waits for.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use llama_build::Telemetry;
 
 use super::{
-    macros::number,
+    macros::{dropped, number},
     programs::{self, Dialogue},
 };
 use crate::{
@@ -121,7 +121,7 @@ impl Pair {
         if stats["dropped"].as_object().is_some_and(|dropped| !dropped.is_empty()) {
             eprintln!("dropped: {}", stats["dropped"]);
         }
-        Ok(stats["dropped"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum::<u64>() as f64)
+        Ok(dropped(&stats))
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use super::{
-    macros::number,
+    macros::{dropped, number},
     programs::{self, Sink},
     row::Row,
 };
@@ -64,8 +64,7 @@ pub fn sustained(context: &Context, hot: &Path, sink: &Path, seconds: u64) -> Re
     phase.finish(format_args!("{seconds} s"));
 
     let recorded = number(&result, "/recorded")?;
-    let dropped =
-        result["dropped"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum::<u64>() as f64;
+    let dropped = dropped(&result);
     // One more was recorded before the time ran.
     let arrived = sink.spans()? as f64 - 1.0;
     if arrived + dropped != recorded {

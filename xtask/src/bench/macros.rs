@@ -147,3 +147,8 @@ fn no_loss(result: &Value) -> Result<()> {
 pub fn number(answer: &Value, pointer: &str) -> Result<f64> {
     answer.pointer(pointer).and_then(Value::as_f64).with_context(|| format!("the program gives no figure {pointer}"))
 }
+
+/// Everything that a program says it has lost, of each signal and for each reason.
+pub fn dropped(answer: &Value) -> f64 {
+    answer["dropped"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum::<u64>() as f64
+}

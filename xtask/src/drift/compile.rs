@@ -110,7 +110,7 @@ fn fingerprint(tree: &Listed<'_>, applied: &Applied, compiler_version: &[u8]) ->
     };
     part(tree.to_string().as_bytes());
     part(compiler_version);
-    [Path::new("a.cpp"), Path::new("a.c")].iter().flat_map(|path| arguments(path)).for_each(|one| part(one.as_bytes()));
+    [false, true].into_iter().flat_map(arguments).for_each(|argument| part(argument.as_bytes()));
     for (path, bytes) in &applied.files {
         part(path.to_string_lossy().as_bytes());
         part(bytes);
@@ -119,8 +119,8 @@ fn fingerprint(tree: &Listed<'_>, applied: &Applied, compiler_version: &[u8]) ->
 }
 
 /// As CMake would give them, for C or C++.
-fn arguments(source: &Path) -> Vec<String> {
-    let language = if is_c(source) { ["-xc", "-std=gnu11"] } else { ["-xc++", "-std=c++17"] };
+fn arguments(is_c: bool) -> Vec<String> {
+    let language = if is_c { ["-xc", "-std=gnu11"] } else { ["-xc++", "-std=c++17"] };
     let common = ["-fsyntax-only", "-w", "-DLLAMA_OTEL=1", "-D_GNU_SOURCE"];
     let mut arguments: Vec<_> = language.into_iter().chain(common).map(str::to_owned).collect();
     let defines = ["GGML_VERSION", "GGML_COMMIT", "LLAMA_VERSION", "LLAMA_COMMIT"];
@@ -143,8 +143,7 @@ fn is_checked(path: &Path) -> bool {
 fn is_needed(path: &Path) -> bool {
     let parts = PARTS.iter().find(|part| path.starts_with(part));
     let deep = path.strip_prefix("ggml/src").is_ok_and(|rest| rest.components().count() > 1);
-    parts.is_some()
-        && (!deep || ["ggml-cpu", "ggml-rpc"].iter().any(|dir| path.starts_with(Path::new("ggml/src").join(dir))))
+    parts.is_some() && (!deep || ["ggml/src/ggml-cpu", "ggml/src/ggml-rpc"].iter().any(|dir| path.starts_with(dir)))
 }
 
 /// Headers that CMake makes from templates: any value does for a front end.
@@ -170,7 +169,7 @@ fn check_all(
     let work = || -> Result<()> {
         while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut command = Command::new(compiler);
-            command.current_dir(root).stdin(Stdio::null()).args(arguments(source));
+            command.current_dir(root).stdin(Stdio::null()).args(arguments(is_c(source)));
             let output = command.arg(source).output().context("cannot start the C++ compiler")?;
             if !output.status.success() {
                 let text = last_lines(&String::from_utf8_lossy(&output.stderr), 30);
