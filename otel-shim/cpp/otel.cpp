@@ -643,7 +643,9 @@ void llama_otel_commit(llama_otel_entry * entry) noexcept {
         release(t, t.n_held + (uint32_t) sizeof(*entry) + entry->record + entry->strings);
         return;
     }
-    if (b) {
+    if (b && b->entries) {
+        b->entries(entry, sizeof(*entry) + entry->record + entry->strings);
+    } else if (b) {
         b->metric(record, entry->record, strings, entry->strings);
     }
     release(t, t.n_held);

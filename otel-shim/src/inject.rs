@@ -1,6 +1,8 @@
 //! Places where the tests make this crate panic: none of it must reach inference. Without the feature `inject`, which
 //! only the tests ask for, they are nothing.
 
+pub const IS_ON: bool = cfg!(feature = "inject");
+
 /// Panics if the environment variable `LLAMA_OTEL_PANIC_AT` of the process is this name.
 #[inline(always)]
 pub fn point(name: &str) {

@@ -23,6 +23,8 @@ const MIN_RING_BYTES: usize = 16 << 10;
 const ALL_RINGS_BYTES: usize = 8 << 20;
 /// Counters that one thread keeps while its ring is full.
 const MAX_KEPT: usize = 64;
+/// After this part of its ring a thread asks how full it is.
+const UNSEEN_SHARE: usize = 16;
 
 /// What an entry of a ring is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -127,8 +129,55 @@ thread_local! {
     static RING: RefCell<Option<ThreadRing>> = const { RefCell::new(None) };
 }
 
+/// Copies a record (head and attributes) and its strings into this thread's ring where that is all there is to do: it has
+/// one, with room in one piece, and nobody is due to be woken. Otherwise does nothing and returns false; [`push`] does the
+/// rest. Nothing in it can panic.
+#[inline(always)] // the calls would take longer than what is in them
+pub fn push_quickly(kind: Kind, record: &[u8], strings: &[u8]) -> bool {
+    quickly(HEAD_BYTES + record.len() + strings.len(), |to| {
+        // SAFETY: there is room for the three parts; `Entry` is plain data.
+        unsafe {
+            to.cast::<Entry>().write_unaligned(head(kind, record, strings));
+            let to = to.add(HEAD_BYTES);
+            copy_words(record, to);
+            copy_words(strings, to.add(record.len()));
+        }
+    })
+}
+
+/// As [`push_quickly`], for several records, each with its head.
+#[inline(always)]
+pub fn push_entries_quickly(entries: &[u8]) -> bool {
+    quickly(entries.len(), |to| {
+        // SAFETY: there is room for them, in other memory.
+        unsafe { copy_words(entries, to) }
+    })
+}
+
+#[inline(always)]
+fn quickly(bytes: usize, write: impl FnOnce(*mut u8)) -> bool {
+    let pushed = RING.try_with(|ring| {
+        let mut ring = ring.try_borrow_mut().ok()?;
+        let ThreadRing { producer: Some(producer), unseen, .. } = ring.as_mut()? else { return None };
+        let seen = *unseen + bytes;
+        if seen >= producer.buffer().capacity() / UNSEEN_SHARE {
+            return None;
+        }
+        let mut chunk = producer.write_chunk_uninit(bytes).ok()?;
+        let (first, second) = chunk.as_mut_slices();
+        if !second.is_empty() {
+            return None;
+        }
+        write(first.as_mut_ptr().cast());
+        // SAFETY: it is written.
+        unsafe { chunk.commit_all() };
+        *unseen = seen;
+        Some(())
+    });
+    matches!(pushed, Ok(Some(())))
+}
+
 /// Copies a record (head and attributes) and its strings into this thread's ring.
-#[inline]
 pub fn push(kind: Kind, record: &[u8], strings: &[u8]) {
     // a thread that is being torn down, or a signal handler that interrupts us, records nothing
     let _ = RING.try_with(|ring| {
@@ -139,7 +188,6 @@ pub fn push(kind: Kind, record: &[u8], strings: &[u8]) {
 }
 
 /// Copies several records, each with its head, as [`push`] does one.
-#[inline]
 pub fn push_entries(entries: &[u8]) {
     let _ = RING.try_with(|ring| {
         if let Ok(mut ring) = ring.try_borrow_mut() {
@@ -163,30 +211,23 @@ impl ThreadRing {
         ThreadRing { producer: Some(producer), unseen: 0, kept }
     }
 
-    #[inline(always)] // the calls would take longer than what is in them
     fn push(&mut self, kind: Kind, record: &[u8], strings: &[u8]) {
         let Some(producer) = &mut self.producer else {
             return count_dropped(kind, Reason::ThreadLimit, 1);
         };
-        if !try_push(producer, kind, record, strings) {
+        let head = head(kind, record, strings);
+        // SAFETY: `Entry` is plain data without padding.
+        let head = unsafe { std::slice::from_raw_parts((&raw const head).cast::<u8>(), HEAD_BYTES) };
+        if !try_push(producer, &[head, record, strings]) {
             return self.overflow(kind, record, strings);
         }
         self.pushed(HEAD_BYTES + record.len() + strings.len());
     }
 
-    #[inline]
     fn push_entries(&mut self, entries: &[u8]) {
-        match self.producer.as_mut().and_then(|producer| producer.write_chunk_uninit(entries.len()).ok()) {
-            Some(mut chunk) => {
-                let (first, second) = chunk.as_mut_slices();
-                let (one, two) = entries.split_at(first.len());
-                copy(one, first);
-                copy(two, second);
-                // SAFETY: the two parts fill the chunk.
-                unsafe { chunk.commit_all() };
-                self.pushed(entries.len());
-            }
-            None => self.push_one_by_one(entries),
+        match self.producer.as_mut().is_some_and(|producer| try_push(producer, &[entries])) {
+            true => self.pushed(entries.len()),
+            false => self.push_one_by_one(entries),
         }
     }
 
@@ -204,12 +245,11 @@ impl ThreadRing {
         }
     }
 
-    #[inline]
     fn pushed(&mut self, bytes: usize) {
         let Some(producer) = &mut self.producer else { return };
         // How full it is, the other thread knows: asking at every record would move its word between the cores.
         self.unseen += bytes;
-        if self.unseen >= producer.buffer().capacity() / 16 {
+        if self.unseen >= producer.buffer().capacity() / UNSEEN_SHARE {
             self.unseen = 0;
             if producer.slots() < producer.buffer().capacity() / 4 * 3 {
                 wake_drain();
@@ -248,25 +288,17 @@ fn is_counter(record: &[u8]) -> bool {
         .is_some_and(|m| matches!(m.instrument, Instrument::Counter | Instrument::UpDownCounter))
 }
 
-#[inline(always)] // as above
-fn try_push(producer: &mut Producer<u8>, kind: Kind, record: &[u8], strings: &[u8]) -> bool {
-    let Ok(mut chunk) = producer.write_chunk_uninit(HEAD_BYTES + record.len() + strings.len()) else { return false };
-    let (first, second) = chunk.as_mut_slices();
-    if second.is_empty() {
-        let (to_head, rest) = first.split_at_mut(HEAD_BYTES);
-        let (to_record, to_strings) = rest.split_at_mut(record.len());
-        // SAFETY: each place is as long as what goes there; `Entry` is plain data.
-        unsafe {
-            to_head.as_mut_ptr().cast::<Entry>().write_unaligned(head(kind, record, strings));
-            copy_words(record, to_record.as_mut_ptr().cast());
-            if !strings.is_empty() {
-                std::ptr::copy_nonoverlapping(strings.as_ptr(), to_strings.as_mut_ptr().cast(), strings.len());
-            }
-        }
-    } else {
-        wrap(kind, record, strings, first, second);
+/// Whether there is room for these parts, one after another; then they are there.
+fn try_push(producer: &mut Producer<u8>, parts: &[&[u8]]) -> bool {
+    let Ok(mut chunk) = producer.write_chunk_uninit(parts.iter().map(|part| part.len()).sum()) else { return false };
+    // it may begin at the end of the ring's memory and go on at its start
+    let (mut first, mut second) = chunk.as_mut_slices();
+    for part in parts {
+        let (a, b) = part.split_at(part.len().min(first.len()));
+        first = copy(a, first);
+        second = copy(b, second);
     }
-    // SAFETY: the three parts fill the chunk.
+    // SAFETY: the parts fill the chunk.
     unsafe { chunk.commit_all() };
     true
 }
@@ -274,25 +306,6 @@ fn try_push(producer: &mut Producer<u8>, kind: Kind, record: &[u8], strings: &[u
 #[inline(always)] // its fields go to their places from registers
 fn head(kind: Kind, record: &[u8], strings: &[u8]) -> Entry {
     Entry { kind: kind as u32, record: record.len() as u32, strings: strings.len() as u32, reserved: 0 }
-}
-
-/// An entry that begins at the end of the ring's memory and goes on at its start.
-#[cold]
-fn wrap(
-    kind: Kind,
-    record: &[u8],
-    strings: &[u8],
-    mut first: &mut [MaybeUninit<u8>],
-    mut second: &mut [MaybeUninit<u8>],
-) {
-    let head = head(kind, record, strings);
-    // SAFETY: `Entry` is plain data without padding.
-    let head = unsafe { std::slice::from_raw_parts((&raw const head).cast::<u8>(), HEAD_BYTES) };
-    for part in [head, record, strings] {
-        let (a, b) = part.split_at(part.len().min(first.len()));
-        first = copy(a, first);
-        second = copy(b, second);
-    }
 }
 
 /// Copies to the front of `to` and returns what is left of it.
@@ -303,30 +316,23 @@ fn copy<'a>(from: &[u8], to: &'a mut [MaybeUninit<u8>]) -> &'a mut [MaybeUninit<
     rest
 }
 
-/// Copies a record, whole words, by words. It was written a moment ago, by words or more: a wider load would have to wait
-/// until several of those stores have left the processor.
+/// Copies what was written a moment ago, by words or more, by words: a wider load would have to wait until several of those
+/// stores have left the processor.
 ///
 /// # Safety
 /// `to` has room for it.
-#[inline]
+#[inline(always)]
 unsafe fn copy_words(from: &[u8], to: *mut u8) {
-    const HEAD: usize = size_of::<MetricRecord>();
-    const ONE: usize = HEAD + size_of::<Attr>();
-    const TWO: usize = ONE + size_of::<Attr>();
+    /// More than this is longer in copying than in waiting.
+    const MANY: usize = 64;
     let words = from.as_ptr().cast::<u64>();
-    let is_aligned = words.is_aligned();
-    let copy = |n: usize| {
-        for i in 0..n / 8 {
-            // SAFETY: the caller's promise, and the words are aligned; volatile keeps them apart.
-            unsafe { to.cast::<u64>().add(i).write_unaligned(words.add(i).read_volatile()) };
-        }
-    };
-    match from.len() {
-        HEAD if is_aligned => copy(HEAD),
-        ONE if is_aligned => copy(ONE),
-        TWO if is_aligned => copy(TWO),
+    if from.len() % 8 != 0 || from.len() > MANY || !words.is_aligned() {
         // SAFETY: the caller's promise; they are different memory.
-        n => unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, n) },
+        return unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+    }
+    for i in 0..from.len() / 8 {
+        // SAFETY: the caller's promise, and the words are aligned; volatile keeps them apart.
+        unsafe { to.cast::<u64>().add(i).write_unaligned(words.add(i).read_volatile()) };
     }
 }
 

@@ -142,6 +142,12 @@ pub fn number(span: &Span, key: &str) -> f64 {
         .unwrap_or_else(|| panic!("{} has no number {key}: {:?}", span.name, span.attributes))
 }
 
+/// Whether these seconds are no more than those, both of them sums of floating-point numbers: half a nanosecond, less than any
+/// clock tells, is their rounding.
+pub fn at_most(seconds: f64, limit: f64) -> bool {
+    seconds <= limit + 5e-10
+}
+
 /// The sum of a counter's points with this attribute; 0 without any.
 pub fn count(telemetry: &Telemetry, metric: &str, key: &str, value: &str) -> f64 {
     let metric = telemetry.metric(metric).unwrap_or_else(|| panic!("no metric {metric}"));
