@@ -89,7 +89,11 @@ fn durations_are_those_of_the_program_s_own_clock() {
         let phase = |name: &str| decodes.point(&[("llama.decode.phase", json!(name))]).unwrap().sum.unwrap();
         assert_eq!(telemetry.metric("llama.sampler.duration").unwrap().count(), facts["n_sampled"].as_u64().unwrap());
         let sampled = sum(&telemetry, "llama.sampler.duration");
-        assert!(at_most(clock("sample_perf"), sampled), "{sampled} s, llama_perf_sampler says {} s", clock("sample_perf"));
+        assert!(
+            at_most(clock("sample_perf"), sampled),
+            "{sampled} s, llama_perf_sampler says {} s",
+            clock("sample_perf")
+        );
         let pairs = [
             ("llama.model.load.duration", sum(&telemetry, "llama.model.load.duration"), clock("load"), 0.7),
             ("llama.context.init.duration", sum(&telemetry, "llama.context.init.duration"), clock("init"), 0.7),

@@ -34,7 +34,7 @@ enum Fault {
     Receiver(&'static str),
 }
 
-const FAULTS: [(&str, Fault); 11] = [
+const FAULTS: [(&str, Fault); 13] = [
     ("absent", Fault::Absent),
     ("tls", Fault::Tls),
     ("slow", Fault::Receiver("slow")),
@@ -46,6 +46,8 @@ const FAULTS: [(&str, Fault); 11] = [
     ("close", Fault::Receiver("close")),
     ("garbage", Fault::Receiver("garbage")),
     ("returning", Fault::Receiver("returning")),
+    ("moving", Fault::Receiver("moving")),
+    ("not_trusted", Fault::Receiver("not-trusted")),
 ];
 
 /// Command line of the subject.
