@@ -312,13 +312,8 @@ fn report(era: &str, plan: &Plan, output: &str) -> Report {
     let printed =
         |what: &str| -> BTreeSet<&str> { output.lines().filter_map(|line| line.strip_prefix(what)).collect() };
     let (fired, spans) = (printed("fired "), printed("span "));
-    let mut report = Report {
-        fired: 0,
-        excused: Vec::new(),
-        silent: Vec::new(),
-        reached: Vec::new(),
-        spans_missing: Vec::new(),
-    };
+    let mut report =
+        Report { fired: 0, excused: Vec::new(), silent: Vec::new(), reached: Vec::new(), spans_missing: Vec::new() };
     for verdict in &plan.verdicts {
         let lines: Vec<_> = verdict.sites.iter().map(|site| site.inserted.as_str()).collect();
         if !lines.iter().any(|line| line.starts_with("LLAMA_OTEL_")) {

@@ -4,11 +4,11 @@ use std::{fs, path::Path};
 
 use crate::{
     checkout::{Checkout, success},
-    fork::{checkout_with_points, commit_all, files, git, git_command, run, write, write_fork},
+    fork::{Files, checkout_with_points, commit_all, files, git, git_command, run, write, write_fork},
 };
 
 /// The series of `fork`, and the same tree under git.
-fn series(checkout: &Checkout, fork: &Path) -> (Vec<String>, std::path::PathBuf) {
+pub fn series(checkout: &Checkout, fork: &Path) -> (Vec<String>, std::path::PathBuf) {
     let out = checkout.path().join("series");
     let paths = success(checkout.xtask(["export", "patch", "--from"]).arg(fork).arg("--out").arg(&out));
     let copy = checkout.path().join("copy").join(fork.file_name().unwrap());
@@ -21,12 +21,12 @@ fn series(checkout: &Checkout, fork: &Path) -> (Vec<String>, std::path::PathBuf)
 }
 
 /// `fork` as `cargo xtask patch --in-place` makes it.
-fn patched(checkout: &Checkout, fork: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+pub fn patched(checkout: &Checkout, fork: &Path) -> Files {
     success(checkout.xtask(["patch", "--in-place", "--from"]).arg(fork));
     files(fork)
 }
 
-fn am(copy: &Path, options: &[&str], paths: &[String]) {
+pub fn am(copy: &Path, options: &[&str], paths: &[String]) {
     let mut args = vec!["am", "--quiet"];
     args.extend(options);
     args.extend(paths.iter().map(String::as_str));

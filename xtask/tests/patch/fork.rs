@@ -86,13 +86,16 @@ pub fn write(path: &Path, text: impl AsRef<[u8]>) {
     fs::write(path, text).unwrap();
 }
 
+/// Contents by path.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
 /// Every file below `dir` but git's own, with its content.
-pub fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn files(dir: &Path) -> Files {
     files_but(dir, |_| false)
 }
 
 /// The same without those that `left_out` names.
-pub fn files_but(dir: &Path, left_out: impl Fn(&str) -> bool) -> BTreeMap<String, Vec<u8>> {
+pub fn files_but(dir: &Path, left_out: impl Fn(&str) -> bool) -> Files {
     let tree = patcher::Tree::open(dir, "t").unwrap();
     let paths = tree.paths().unwrap().into_iter().filter(|path| !path.starts_with(".git/") && !left_out(path));
     paths.map(|path| (path.clone(), fs::read(dir.join(&path)).unwrap())).collect()

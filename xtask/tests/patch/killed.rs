@@ -1,7 +1,6 @@
 //! Killed at any moment, out of space, without the right to write, two at once: the target is as before or complete.
 
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::{fs::MetadataExt as _, fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -12,14 +11,12 @@ use std::{
 
 use crate::{
     checkout::{Checkout, success},
-    fork::{checkout_with_points, files, files_but, run, write_fork, write_points},
+    fork::{Files, checkout_with_points, files, files_but, run, write_fork, write_points},
 };
 
 const RUNS: u32 = 200;
 /// So many files that a run takes a while, and so few that 200 runs do not.
 const EXTRA: usize = 60;
-
-type Files = BTreeMap<String, Vec<u8>>;
 
 fn quiet(command: &mut Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()

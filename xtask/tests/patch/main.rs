@@ -10,5 +10,6 @@ mod in_place;
 mod killed;
 mod package;
 mod point;
+mod real;
 mod refused;
 mod schema;
