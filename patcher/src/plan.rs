@@ -97,8 +97,8 @@ pub fn plan_with(sources: &Sources, tree: &Tree, points: &PointSet, added: Vec<A
 
     let mut edits: BTreeMap<String, FileEdit> = BTreeMap::new();
     let mut verdicts = Vec::new();
-    for point in points.points() {
-        let (verdict, found) = judge(point, &files);
+    let judged = on_all_cores(points.points(), |point| judge(point, &files));
+    for (point, (verdict, found)) in points.points().iter().zip(judged) {
         verdicts.push(verdict);
         for Found { offset, indentation, site, .. } in found {
             let text = format!("{indentation}{}", site.inserted);
@@ -173,22 +173,30 @@ fn read_files(sources: &Sources, tree: &Tree, points: &PointSet, errors: &mut Ve
     }
     // Largest first: the last file to finish is then a small one.
     jobs.sort_by_key(|(_, functions, bytes)| std::cmp::Reverse(bytes.len() * if *functions { 10 } else { 1 }));
+    let files = on_all_cores(&jobs, |(path, functions, bytes)| sources.get(path, bytes, *functions));
+    jobs.iter().map(|(path, ..)| (*path).to_owned()).zip(files).collect()
+}
+
+/// What `work` makes of each of them, in their order.
+fn on_all_cores<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
-    let done = Mutex::new(HashMap::new());
-    let work = || {
-        while let Some((path, functions, bytes)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let file = sources.get(path, bytes, *functions);
-            done.lock().unwrap_or_else(PoisonError::into_inner).insert((*path).to_owned(), file);
-        }
+    let done = Mutex::new(Vec::with_capacity(all.len()));
+    let run = || loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let Some(one) = all.get(index) else { break };
+        let result = work(one);
+        done.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(all.len());
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(work);
+            scope.spawn(run);
         }
-        work();
+        run();
     });
-    done.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 fn already_patched(path: &str, bytes: &[u8]) -> Option<TreeError> {

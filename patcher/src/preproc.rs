@@ -207,7 +207,7 @@ pub(crate) fn logical_lines(code: &[u8]) -> impl Iterator<Item = Range<usize>> +
         }
         let start = next;
         loop {
-            let end = code[next..].iter().position(|&b| b == b'\n').map_or(code.len(), |p| next + p);
+            let end = memchr::memchr(b'\n', &code[next..]).map_or(code.len(), |p| next + p);
             next = end + 1;
             let text = code[start..end].strip_suffix(b"\r").unwrap_or(&code[start..end]);
             if !text.ends_with(b"\\") || next >= code.len() {

@@ -68,9 +68,7 @@ impl SourceFile {
     pub fn scan(path: &str, bytes: Arc<[u8]>) -> Self {
         let mask = Mask::new(&bytes);
         let chains = Chains::new(mask.code());
-        let line_starts = std::iter::once(0)
-            .chain(bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1))
-            .collect();
+        let line_starts = std::iter::once(0).chain(memchr::memchr_iter(b'\n', &bytes).map(|at| at + 1)).collect();
         SourceFile {
             path: path.to_owned(),
             bytes,
@@ -246,7 +244,7 @@ struct Indexer<'a> {
 
 impl<'a> Indexer<'a> {
     fn new(code: &'a [u8]) -> Self {
-        let braces = code.iter().enumerate().filter(|(_, byte)| **byte == b'{').map(|(at, _)| at).collect();
+        let braces = memchr::memchr_iter(b'{', code).collect();
         Indexer {
             code,
             braces,
