@@ -58,7 +58,8 @@ const PAGE_HEAD: &str = "\
 # Fired
 
 Of each kind of llama.cpp, one tree was patched, built without optimisation on Linux, and used by a program that loads, decodes, \
-samples, cancels and fails. Of each point that is placed there, the program saw whether it is reached; of each span, whether it is recorded.
+samples, cancels and fails. Of each point that is placed there, the program saw whether it is reached; of each span, whether it is recorded. \
+The processor's backend is done when a call returns; for one batch it can be waited for, as a graphics card's can.
 
 | era | tree | result |
 |---|---|---|
@@ -347,7 +348,10 @@ fn span_name(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::list::tests::{listed, read},
+        *,
+    };
 
     #[test]
     fn a_tree_has_one_row_of_the_page() {
@@ -359,13 +363,13 @@ mod tests {
         assert!(page.ends_with("|---|---|---|\n| B | x-1 | FAILED |\n| B | x-2 | 3 points fired |\n"), "{page}");
     }
 
-    #[test]
-    fn a_point_that_did_not_fire_is_named() {
+    /// One point with a span, and one that is out of reach in some eras.
+    fn planned() -> Plan {
         let points = PointSet::parse([(
             "p.toml",
             "[[point]]\nid = \"a\"\npurpose = \"p\"\ninsert = 'LLAMA_OTEL_SPAN(\"s\");'\n\
              at = [{ file = \"f.cpp\", function = \"f\", position = \"body-start\" }]\n\
-             [[point]]\nid = \"b\"\npurpose = \"p\"\ninsert = 'LLAMA_OTEL_START();'\n\
+             [[point]]\nid = \"encode.batch\"\npurpose = \"p\"\ninsert = 'LLAMA_OTEL_START();'\n\
              at = [{ file = \"f.cpp\", function = \"f\", position = \"before\", match = '^return' }]\n",
         )])
         .unwrap();
@@ -375,10 +379,78 @@ mod tests {
         let applied = plan.apply(&tree).unwrap();
         plan.verify(&tree, &applied).unwrap();
         let text = String::from_utf8(applied.files.values().next().unwrap().clone()).unwrap();
-        assert!(text.contains("LLAMA_OTEL_FIRED(\"a\");") && text.contains("LLAMA_OTEL_FIRED(\"b\");"), "{text}");
+        for id in ["a", "encode.batch"] {
+            assert!(text.contains(&format!("LLAMA_OTEL_FIRED(\"{id}\");")), "{text}");
+        }
+        plan
+    }
 
-        assert!(report("H", &plan, "fired a\nfired b\nspan s\n").is_complete());
-        assert_eq!(report("H", &plan, "fired a\nspan s\n").silent, ["b"]);
-        assert_eq!(report("H", &plan, "fired a\nfired b\n").spans_missing, ["s"]);
+    #[test]
+    fn a_point_that_did_not_fire_is_named() {
+        let plan = planned();
+        assert!(report("H", &plan, "fired a\nfired encode.batch\nspan s\n").is_complete());
+        assert_eq!(report("H", &plan, "fired encode.batch\nspan s\n").silent, ["a"]);
+        assert_eq!(report("H", &plan, "fired a\nfired encode.batch\n").spans_missing, ["s"]);
+    }
+
+    #[test]
+    fn what_is_out_of_reach_in_one_era_must_fire_in_the_others() {
+        let plan = planned();
+        let silent = "fired a\nspan s\n";
+        let excused = report("C", &plan, silent);
+        assert!(excused.is_complete() && excused.to_string().contains("; encode.batch is out of reach ("), "{excused}");
+        let missing = report("D1", &plan, silent);
+        assert!(!missing.is_complete() && missing.to_string().ends_with("; encode.batch DID NOT FIRE"), "{missing}");
+        // And what is reached after all is out of reach no longer.
+        let reached = report("C", &plan, "fired a\nfired encode.batch\nspan s\n");
+        assert!(!reached.is_complete(), "{reached}");
+        assert!(reached.to_string().ends_with("; encode.batch FIRED AND IS SAID TO BE OUT OF REACH"), "{reached}");
+    }
+
+    #[test]
+    fn a_line_tells_of_the_span_that_it_leads_to() {
+        for (line, name) in [
+            ("LLAMA_OTEL_SPAN(\"llama_decode\");", Some("llama_decode")),
+            ("LLAMA_OTEL_SPAN_WAIT(n > 0, DECODE, \"llama_synchronize\");", Some("llama_synchronize")),
+            ("LLAMA_OTEL_BATCH(this, batch, 1, 1, false);", Some("llama_generation")),
+            ("LLAMA_OTEL_BATCHED();", None),
+            ("LLAMA_OTEL_SET_ERROR(\"init_failed\", err.what());", None),
+        ] {
+            assert_eq!(span_name(line), name, "{line}");
+        }
+    }
+
+    /// The page, the table of what is out of reach and the lock say the same.
+    #[test]
+    fn every_tree_that_is_built_has_a_row_that_excuses_what_is_out_of_reach_there() {
+        let sweep = listed();
+        let lock = patcher::lock::Lock::parse(&read("patcher/coverage.lock")).unwrap();
+        let page = read(super::super::FIRED);
+        assert!(!sweep.compiled.is_empty());
+        for tree in sweep.trees().iter().filter(|tree| sweep.compiled.contains(&tree.to_string())) {
+            let start = format!("| {} | {tree} | ", tree.era.name);
+            let row = page.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_else(|| panic!("no {start}"));
+            let (fired, excuses) = row.strip_suffix(" |").unwrap().split_once("; ").unwrap_or((row, ""));
+            assert!(fired.trim_end_matches(" |").ends_with(" points fired"), "{row}");
+            let placed = &lock.0[&tree.to_string()];
+            let here = OUT_OF_REACH.iter().filter(|known| known.eras.contains(&tree.era.name.as_str()));
+            let here = here.filter(|known| placed.contains_key(known.id));
+            let mut wanted: Vec<_> =
+                here.map(|known| format!("{} is out of reach ({})", known.id, known.why)).collect();
+            wanted.sort();
+            // A reason may have a semicolon in it.
+            let mut said: Vec<_> =
+                excuses.split_inclusive(')').map(|said| said.trim_start_matches("; ").to_owned()).collect();
+            said.sort();
+            assert_eq!(said, wanted, "{tree}");
+        }
+        // No excuse that no tree needs.
+        for known in &OUT_OF_REACH {
+            for era in known.eras {
+                let mut trees = sweep.trees().into_iter().filter(|tree| tree.era.name == *era);
+                let is_placed = trees.any(|tree| lock.entry(&tree.to_string(), known.id).is_some());
+                assert!(is_placed, "{} is placed nowhere in {era}", known.id);
+            }
+        }
     }
 }

@@ -104,10 +104,20 @@ impl Era {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::path::Path;
 
     use super::*;
+
+    /// A file of the checkout that these tests belong to.
+    pub fn read(path: &str) -> String {
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
+    }
+
+    /// The section of its `upstream.toml`.
+    pub fn listed() -> Sweep {
+        toml::from_str::<File>(&read(FILE)).unwrap().sweep
+    }
 
     #[test]
     fn trees_come_in_the_order_of_the_list() {
@@ -127,8 +137,7 @@ mod tests {
         const MAY_BE_ABSENT: [&str; 3] = ["rpc.", "header.rpc", "sampling.backend"];
 
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
-        let sweep = toml::from_str::<File>(&read(FILE)).unwrap().sweep;
+        let sweep = listed();
         let lock = patcher::lock::Lock::parse(&read("patcher/coverage.lock")).unwrap();
         let points = patcher::PointSet::load_dir(&root.join("patcher/points")).unwrap();
         let mut n_trees = 0;
