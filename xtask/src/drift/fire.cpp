@@ -174,10 +174,10 @@ static void states(llama_context * ctx, const char * file, const char * no_state
     CHECK(llama_state_seq_save_file(ctx, no_folder, 0, &token, 1) == 0);
 }
 
-[[maybe_unused]] static void encode(const char * path, llama_context_params cparams) {
+static void encode(const char * path, llama_context_params cparams) {
     llama_model * model = llama_load_model_from_file(path, llama_model_default_params());
     CHECK(model);
-    cparams.embeddings   = true;
+    cparams.embeddings   = !llama_model_has_encoder(model); // one with a decoder keeps what it makes
     cparams.pooling_type = LLAMA_POOLING_TYPE_NONE; // one of early 2025 has room for no other
     llama_context * ctx = llama_new_context_with_model(model, cparams);
     CHECK(ctx);
@@ -319,8 +319,8 @@ int main(int argc, char ** argv) {
 #if HAS_BACKEND_SAMPLERS
     sample_in_graph(model, cparams);
 #endif
-#if HAS_MEMORY || HAS_KV_SELF // before, an encoder had to come with a decoder
     encode(argv[3], cparams);
+#if HAS_MEMORY || HAS_KV_SELF // before, states were cells like others
     recur(argv[5], cparams);
 #endif
 
