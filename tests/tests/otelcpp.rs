@@ -3,6 +3,12 @@
 
 #[path = "../../otel-shim/tests/cases/configuration.rs"]
 mod configuration;
+#[path = "../../otel-shim/tests/cases/embedding.rs"]
+mod embedding;
+#[path = "../../otel-shim/tests/cases/tls.rs"]
+mod tls;
+#[path = "../../otel-shim/tests/tls_server/mod.rs"]
+mod tls_server;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -87,6 +93,33 @@ fn a_receiver_that_never_answers_does_not_hold_the_process() {
             assert!(ended.report["seconds"].as_f64().unwrap() < 4.5, "{end}: {}", ended.report);
         }
         assert!(start.elapsed() < Duration::from_secs(14), "{end}: {:?}", start.elapsed());
+    }
+}
+
+/// The library's own thread, which knows the reason, does not say whose request it is about.
+#[test]
+fn each_signal_has_the_reason_of_its_own_receiver() {
+    if !cfg!(target_os = "linux") {
+        println!("SKIP: threads inherit the name that tells whose reason it is on Linux only");
+        return;
+    }
+    let refusing = |status| {
+        let receiver = Receiver::start().unwrap().unrecorded();
+        receiver.set_behaviour(Behaviour::Refuse { status, retry_after: None });
+        receiver
+    };
+    let statuses = [("traces", 403), ("metrics", 404), ("logs", 503)];
+    let receivers = statuses.map(|(_, status)| refusing(status));
+    let variables = statuses.map(|(signal, _)| format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.to_uppercase()));
+    let endpoints = receivers.each_ref().map(Receiver::http_endpoint);
+    let variables: Vec<_> = variables.iter().map(String::as_str).zip(endpoints.iter().map(String::as_str)).collect();
+    for _ in 0..5 {
+        let Some(ended) = run_with(Backend::Cpp, "scenario", &["failing", "flush"], &variables) else { return };
+        for (signal, status) in statuses {
+            let line = format!("llama-otel: {signal} cannot be exported");
+            let said: Vec<_> = ended.stderr.lines().filter(|said| said.starts_with(&line)).collect();
+            assert!(said.len() == 1 && said[0].contains(&format!("Status:{status}")), "{signal}: {}", ended.stderr);
+        }
     }
 }
 
