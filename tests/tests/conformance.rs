@@ -146,7 +146,9 @@ fn an_inference_exports_the_same() {
         }
         if detail == "request" {
             // which other batch is slow enough to be a span is a matter of time
-            [&mut cpp, &mut rust].map(|telemetry| telemetry.spans.retain(is_lasting));
+            for telemetry in [&mut cpp, &mut rust] {
+                telemetry.spans.retain(is_lasting);
+            }
             assert!(rust.span("llama_generation").is_some() && rust.spans_named("llama_decode").len() > 1);
         }
         assert_equal(&format!("detail `{detail}`"), &cpp, &rust);
@@ -169,7 +171,9 @@ fn every_scenario_exports_the_same() {
             if scenario == "threads" {
                 // which thread comes first is a matter of time
                 let key = |span: &Span| (span.name.clone(), span.attribute("thread").and_then(Value::as_i64));
-                [&mut cpp, &mut rust].map(|telemetry| telemetry.spans.sort_by_key(key));
+                for telemetry in [&mut cpp, &mut rust] {
+                    telemetry.spans.sort_by_key(key);
+                }
                 assert_eq!(rust.spans.len(), 800);
             }
             if scenario == "logs" {
