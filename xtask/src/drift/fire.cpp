@@ -6,6 +6,10 @@
 
 #include "llama.h"
 
+#include "ggml-backend-impl.h"
+
+#include <sys/resource.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -48,8 +52,23 @@ static bool yes(void *) { return true; }
 
 static void quiet(ggml_log_level, const char *, void *) {}
 
-// `n` tokens of sequence 0 from position `pos`, logits of the last
-static int decode(llama_context * ctx, int n, int pos) {
+// The processor's backend is done when the call returns. While this is set it can be waited for, as that of a card can.
+static bool can_be_waited_for = false;
+
+static void wait(ggml_backend_t) {}
+
+extern "C" ggml_status __real_ggml_backend_sched_graph_compute_async(ggml_backend_sched_t sched, ggml_cgraph * graph);
+
+// in place of ggml's own, by the linker
+extern "C" ggml_status __wrap_ggml_backend_sched_graph_compute_async(ggml_backend_sched_t sched, ggml_cgraph * graph) {
+    for (int i = 0; i < ggml_backend_sched_get_n_backends(sched); i++) {
+        ggml_backend_sched_get_backend(sched, i)->iface.synchronize = can_be_waited_for ? wait : nullptr;
+    }
+    return __real_ggml_backend_sched_graph_compute_async(sched, graph);
+}
+
+// `n` tokens of sequence 0 from position `pos`, logits of the last if they are wanted
+static int decode(llama_context * ctx, int n, int pos, bool logits = true) {
     llama_batch batch = llama_batch_init(n > 0 ? n : 1, 0, 1);
     batch.n_tokens = n;
     for (int i = 0; i < n; i++) {
@@ -57,7 +76,7 @@ static int decode(llama_context * ctx, int n, int pos) {
         batch.pos[i]       = pos + i;
         batch.n_seq_id[i]  = 1;
         batch.seq_id[i][0] = 0;
-        batch.logits[i]    = i == n - 1;
+        batch.logits[i]    = logits && i == n - 1;
     }
     const int status = llama_decode(ctx, batch);
     llama_batch_free(batch);
@@ -222,6 +241,16 @@ static void sample(llama_context * ctx, std::vector<llama_sampler *> samplers) {
 }
 #endif
 
+// there is no room for so many cells
+[[maybe_unused]] static void exhaust(llama_model * model, llama_context_params cparams) {
+    const rlimit none = { 4ull << 30, RLIM_INFINITY };
+    rlimit       old;
+    CHECK(getrlimit(RLIMIT_AS, &old) == 0 && setrlimit(RLIMIT_AS, &none) == 0);
+    cparams.n_ctx = 1u << 30;
+    CHECK(!llama_new_context_with_model(model, cparams));
+    CHECK(setrlimit(RLIMIT_AS, &old) == 0);
+}
+
 int main(int argc, char ** argv) {
     CHECK(argc == 6);
     CHECK(llama_otel_register(table()));
@@ -258,6 +287,13 @@ int main(int argc, char ** argv) {
     llama_context * ctx = llama_new_context_with_model(model, cparams);
     CHECK(ctx);
 
+#if HAS_MEMORY || HAS_KV_SELF // before, what creating a context throws is not caught
+    exhaust(model, cparams);
+#endif
+    ggml_backend_buffer_t part = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), 64);
+    CHECK(part);
+    ggml_backend_buffer_free(ggml_backend_multi_buffer_alloc_buffer(&part, 1));
+
     CHECK(decode(ctx, 0, 0) == -1);
     llama_batch none = llama_batch_init(1, 0, 1);
     CHECK(llama_encode(ctx, none) != 0);
@@ -268,6 +304,11 @@ int main(int argc, char ** argv) {
     for (int i = 0; i < 3; i++) { // of one shape, so that the graph is used again
         CHECK(decode(ctx, 1, 48 + i) == 0);
     }
+    can_be_waited_for = true;
+    CHECK(decode(ctx, 1, 51, false) == 0);
+    llama_synchronize(ctx);
+    can_be_waited_for = false;
+    CHECK(decode(ctx, 1, 52) == 0);
 #if HAS_SAMPLERS
     sample(ctx, { llama_sampler_init_greedy() });
     sample(ctx, { llama_sampler_init_top_k(5), llama_sampler_init_top_p(0.9f, 1), llama_sampler_init_min_p(0.05f, 1),
@@ -284,7 +325,7 @@ int main(int argc, char ** argv) {
 #endif
 
     llama_set_abort_callback(ctx, yes, nullptr);
-    decode(ctx, 48, 51); // an older one decodes to the end
+    decode(ctx, 48, 53); // an older one decodes to the end
     llama_set_abort_callback(ctx, nullptr, nullptr);
     sequences(ctx);
 #if HAS_DEFRAG

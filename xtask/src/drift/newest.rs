@@ -60,18 +60,25 @@ pub fn era(context: &Context, list: &Sweep) -> Result<Era> {
     Ok(era)
 }
 
-/// Cargo has no command that lists versions, but it finds the newest one that a requirement allows.
+/// Cargo has no command that lists versions, but it finds the newest one that a requirement allows. It is asked without a
+/// lower bound: where the known release is yanked, nothing may be left above it.
 fn crates_after(context: &Context, name: &str, known: &str) -> Result<Vec<String>> {
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let mut versions: Vec<String> = Vec::new();
     loop {
-        let below = versions.last().map(|version| format!(", <{version}")).unwrap_or_default();
-        let found = newest_crate(context, scratch.path(), name, &format!(">={known}{below}"))?;
-        if found == known || versions.contains(&found) {
+        let below = versions.last().map_or_else(|| "*".to_owned(), |version| format!("<{version}"));
+        let found = newest_crate(context, scratch.path(), name, &below)?;
+        if !is_newer(&found, known) || versions.contains(&found) {
             return Ok(versions);
         }
         versions.push(found);
     }
+}
+
+/// Compares what is released, number by number; neither client names what is released before its time.
+fn is_newer(version: &str, known: &str) -> bool {
+    let numbers = |version: &str| -> Vec<Option<u64>> { version.split('.').map(|part| part.parse().ok()).collect() };
+    numbers(version) > numbers(known)
 }
 
 fn newest_crate(context: &Context, dir: &Path, name: &str, requirement: &str) -> Result<String> {
@@ -108,17 +115,13 @@ fn sdists_after(context: &Context, name: &str, known: &str) -> Result<Vec<String
         name,
     ]))
     .with_context(|| format!("pip could not list the versions of {name}"))?;
-    Ok(versions_before(&text, known))
+    Ok(versions_after(&text, known))
 }
 
-/// `pip index versions` prints `Available versions: 0.3, 0.2, …`, the newest first.
-fn versions_before(text: &str, known: &str) -> Vec<String> {
+/// `pip index versions` prints `Available versions: 0.3, 0.2, …`, the newest first, and none that is yanked.
+fn versions_after(text: &str, known: &str) -> Vec<String> {
     let line = text.lines().find_map(|line| line.strip_prefix("Available versions: ")).unwrap_or_default();
-    line.split(", ")
-        .map(str::trim)
-        .take_while(|version| *version != known && !version.is_empty())
-        .map(str::to_owned)
-        .collect()
+    line.split(", ").map(str::trim).take_while(|version| is_newer(version, known)).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -128,8 +131,18 @@ mod tests {
     #[test]
     fn pip_lists_the_newest_first() {
         let text = "llama-cpp-python (0.4)\nAvailable versions: 0.4, 0.3.37, 0.3.36, 0.3.35\n  INSTALLED: 0.1\n";
-        assert_eq!(versions_before(text, "0.3.36"), ["0.4", "0.3.37"]);
-        assert!(versions_before(text, "0.4").is_empty());
-        assert!(versions_before("", "0.4").is_empty());
+        assert_eq!(versions_after(text, "0.3.36"), ["0.4", "0.3.37"]);
+        assert!(versions_after(text, "0.4").is_empty());
+        assert!(versions_after("", "0.4").is_empty());
+        // A known release that was yanked is in no list.
+        assert_eq!(versions_after(&text.replace("0.3.36, ", ""), "0.3.36"), ["0.4", "0.3.37"]);
+    }
+
+    #[test]
+    fn releases_are_compared_by_their_numbers() {
+        for (version, known) in [("0.3.10", "0.3.9"), ("1.0", "0.99.9"), ("0.3.1", "0.3"), ("0.1.160", "0.1.99")] {
+            assert!(is_newer(version, known) && !is_newer(known, version), "{version} {known}");
+        }
+        assert!(!is_newer("0.3.16", "0.3.16"));
     }
 }
