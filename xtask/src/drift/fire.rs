@@ -312,13 +312,8 @@ fn report(era: &str, plan: &Plan, output: &str) -> Report {
     let printed =
         |what: &str| -> BTreeSet<&str> { output.lines().filter_map(|line| line.strip_prefix(what)).collect() };
     let (fired, spans) = (printed("fired "), printed("span "));
-    let mut report = Report {
-        fired: 0,
-        excused: Vec::new(),
-        silent: Vec::new(),
-        reached: Vec::new(),
-        spans_missing: Vec::new(),
-    };
+    let mut report =
+        Report { fired: 0, excused: Vec::new(), silent: Vec::new(), reached: Vec::new(), spans_missing: Vec::new() };
     for verdict in &plan.verdicts {
         let lines: Vec<_> = verdict.sites.iter().map(|site| site.inserted.as_str()).collect();
         if !lines.iter().any(|line| line.starts_with("LLAMA_OTEL_")) {
@@ -370,7 +365,7 @@ mod tests {
             "p.toml",
             "[[point]]\nid = \"a\"\npurpose = \"p\"\ninsert = 'LLAMA_OTEL_SPAN(\"s\");'\n\
              at = [{ file = \"f.cpp\", function = \"f\", position = \"body-start\" }]\n\
-             [[point]]\nid = \"b\"\npurpose = \"p\"\ninsert = 'LLAMA_OTEL_START();'\n\
+             [[point]]\nid = \"encode.batch\"\npurpose = \"p\"\ninsert = 'LLAMA_OTEL_START();'\n\
              at = [{ file = \"f.cpp\", function = \"f\", position = \"before\", match = '^return' }]\n",
         )])
         .unwrap();
@@ -380,10 +375,18 @@ mod tests {
         let applied = plan.apply(&tree).unwrap();
         plan.verify(&tree, &applied).unwrap();
         let text = String::from_utf8(applied.files.values().next().unwrap().clone()).unwrap();
-        assert!(text.contains("LLAMA_OTEL_FIRED(\"a\");") && text.contains("LLAMA_OTEL_FIRED(\"b\");"), "{text}");
+        assert!(
+            text.contains("LLAMA_OTEL_FIRED(\"a\");") && text.contains("LLAMA_OTEL_FIRED(\"encode.batch\");"),
+            "{text}"
+        );
 
-        assert!(report("H", &plan, "fired a\nfired b\nspan s\n").is_complete());
-        assert_eq!(report("H", &plan, "fired a\nspan s\n").silent, ["b"]);
-        assert_eq!(report("H", &plan, "fired a\nfired b\n").spans_missing, ["s"]);
+        let of = |era, output: &str| report(era, &plan, output);
+        assert!(of("H", "fired a\nfired encode.batch\nspan s\n").is_complete());
+        assert_eq!(of("H", "fired a\nspan s\n").silent, ["encode.batch"], "in that era it is reached");
+        assert_eq!(of("H", "fired a\nfired encode.batch\n").spans_missing, ["s"]);
+        let excused = of("C", "fired a\nspan s\n");
+        assert!(excused.is_complete() && excused.to_string().contains("encode.batch is out of reach"), "{excused}");
+        let reached = of("C", "fired a\nfired encode.batch\nspan s\n");
+        assert!(!reached.is_complete() && reached.to_string().contains("encode.batch FIRED"), "{reached}");
     }
 }
