@@ -120,7 +120,7 @@ tls_files tls_files_of(const otlp_config & config, std::vector<std::string> & wa
     return files;
 }
 
-// The exporter over HTTP decodes a header's value, which is decoded already.
+// An OTLP exporter decodes a header's value, which is decoded already.
 std::string percent_encoded(const std::string & text) {
     std::string out;
     for (char c : text) {
@@ -155,7 +155,7 @@ template <typename Options> void set_grpc(Options & options, const otlp_config &
     options.timeout             = timeout;
     options.metadata.clear();
     for (const auto & header : config.headers) {
-        options.metadata.emplace(header.first, header.second);
+        options.metadata.emplace(header.first, percent_encoded(header.second));
     }
     const tls_files files = tls_files_of(config, warnings);
     options.ssl_credentials_cacert_path = files.certificate;

@@ -4,6 +4,7 @@
 
 #include "llama-otel.h"
 
+#include <chrono>
 #include <cstdio>
 #include <initializer_list>
 #include <string>
@@ -50,6 +51,14 @@ static void of_thread() {
     // another thread was given nothing
     give(parent('2'));
     std::thread([] { decode(B, { 0 }, false); }).join();
+}
+
+// one batch that the drain thread has seen before the process ends, and one that it has not
+static void late() {
+    give(parent('1'), "vendor=x");
+    decode(A, { 0 }, false);
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    decode(A, { 0 }, false);
 }
 
 static void of_contexts() {
@@ -156,6 +165,8 @@ int main(int argc, char ** argv) {
     llama_otel_embedding_start();
     if (mode == "thread") {
         of_thread();
+    } else if (mode == "late") {
+        late();
     } else if (mode == "contexts") {
         of_contexts();
     } else if (mode == "sequences") {

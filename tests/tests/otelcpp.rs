@@ -108,11 +108,13 @@ fn each_signal_has_the_reason_of_its_own_receiver() {
         receiver.set_behaviour(Behaviour::Refuse { status, retry_after: None });
         receiver
     };
-    let statuses = [("traces", 403), ("metrics", 404), ("logs", 503)];
-    let receivers = statuses.map(|(_, status)| refusing(status));
-    let variables = statuses.map(|(signal, _)| format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.to_uppercase()));
-    let endpoints = receivers.each_ref().map(Receiver::http_endpoint);
-    let variables: Vec<_> = variables.iter().map(String::as_str).zip(endpoints.iter().map(String::as_str)).collect();
+    let statuses = [("traces", 403), ("metrics", 413), ("logs", 503)];
+    let receivers = statuses.map(|(signal, status)| (signal, refusing(status)));
+    let variables = receivers.each_ref().map(|(signal, receiver)| {
+        let name = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.to_uppercase());
+        (name, format!("{}/v1/{signal}", receiver.http_endpoint()))
+    });
+    let variables = variables.each_ref().map(|(name, endpoint)| (name.as_str(), endpoint.as_str()));
     for _ in 0..5 {
         let Some(ended) = run_with(Backend::Cpp, "scenario", &["failing", "flush"], &variables) else { return };
         for (signal, status) in statuses {
@@ -142,6 +144,17 @@ fn what_static_destructors_record_arrives() {
     assert!(telemetry.span("llama_model_free").is_some(), "the span of a static destructor");
     // 7 in the scenario, 1 on a thread, 1 by its thread-local object, 1 before the end, 1 by the static object
     assert_eq!(telemetry.metric("llama.token.count").unwrap().total(), 11.0);
+}
+
+/// A trace state is parsed by objects of that kind too: what comes at the end keeps it.
+#[test]
+fn a_trace_state_is_there_until_the_end_of_the_process() {
+    let Some((ended, telemetry)) = observe(Backend::Cpp, "embedding", &["late"], &[("LLAMA_OTEL_DETAIL", "op")]) else {
+        return;
+    };
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let states: Vec<_> = telemetry.spans.iter().map(|span| span.trace_state.as_str()).collect();
+    assert_eq!(states, ["vendor=x"; 2]);
 }
 
 #[test]
