@@ -13,6 +13,7 @@
 //! perf c=0                            llama.cpp's own counters
 //! ops c=0                             operations that a callback of the context counted, by name
 //! adapter path=FILE                   a LoRA adapter, freed with the model
+//! parent c=0 traceparent=00-…-01      by W3C header, of the context; without c of this thread, without traceparent of nobody
 //! deadline ms=10 · sleep ms=20 · detail level=off · flush · free c=0 · unload
 //! ```
 
@@ -131,6 +132,10 @@ impl Stage {
                 Ok(json!({}))
             }
             "deadline" | "detail" | "flush" => telemetry(command, words),
+            "parent" => {
+                let of_context = words.0.contains_key("c");
+                parent(if of_context { self.actor(words)?.context } else { ptr::null_mut() }, words)
+            }
             _ => self.on_context(command, words),
         }
     }
@@ -285,7 +290,7 @@ impl Actor {
     }
 }
 
-#[cfg(feature = "telemetry-rust")]
+#[cfg(any(feature = "telemetry-rust", feature = "telemetry-cpp"))]
 fn telemetry(command: &str, words: &Words) -> Result<Value, String> {
     match command {
         "deadline" => {
@@ -302,7 +307,25 @@ fn telemetry(command: &str, words: &Words) -> Result<Value, String> {
     }
 }
 
-#[cfg(not(feature = "telemetry-rust"))]
+/// A null context: of this thread.
+#[cfg(any(feature = "telemetry-rust", feature = "telemetry-cpp"))]
+fn parent(context: *const sys::llama_context, words: &Words) -> Result<Value, String> {
+    let traceparent = words.0.get("traceparent").copied().unwrap_or_default().to_owned();
+    let headers = sys::otel::Headers { traceparent, ..Default::default() };
+    let result = if context.is_null() {
+        sys::otel::set_traceparent(&headers)
+    } else {
+        sys::otel::set_context_traceparent(context, None, &headers)
+    };
+    result.map(|()| json!({})).map_err(|error| error.to_string())
+}
+
+#[cfg(not(any(feature = "telemetry-rust", feature = "telemetry-cpp")))]
+fn parent(_: *const sys::llama_context, _: &Words) -> Result<Value, String> {
+    Ok(json!({}))
+}
+
+#[cfg(not(any(feature = "telemetry-rust", feature = "telemetry-cpp")))]
 fn telemetry(_: &str, _: &Words) -> Result<Value, String> {
     Ok(json!({}))
 }

@@ -26,9 +26,11 @@ pub fn generate(env: &Env, built: &Built) -> Result<(), String> {
              or install it (`apt-get install libclang1`) or set LIBCLANG_PATH to its folder"
         )
     })?;
+    // the functions for programs, upon which the module `otel` is written; the Rust backend brings its own
+    let headers = format!("{HEADERS}{}", if env.feature("telemetry-cpp") { "#include \"llama-otel.h\"\n" } else { "" });
     let includes = built.manifest.include_dirs.iter();
     let bindings = bindgen::builder()
-        .header_contents("llama-otel-sys.h", HEADERS)
+        .header_contents("llama-otel-sys.h", &headers)
         .clang_args(includes.map(|dir| format!("-I{}", built.dir.join(dir).display())))
         // Upstream documents in ordinary comments.
         .clang_arg("-fparse-all-comments")

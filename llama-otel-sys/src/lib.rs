@@ -3,7 +3,8 @@
 //! The declarations are upstream's own (`llama_*`, `ggml_*`, `gguf_*`), so programs written for
 //! llama.cpp's C interface work unchanged. With the feature `telemetry-rust` (default) the
 //! library reports spans and metrics once the standard `OTEL_*` variables ask for them, and does
-//! nothing without; the backend itself is re-exported as `otel`.
+//! nothing without; the backend itself is re-exported as `otel`. With `telemetry-cpp` instead, opentelemetry-cpp is the backend,
+//! and `otel` has what needs no OpenTelemetry for Rust.
 //!
 //! The build script takes a finished build (`LLAMA_OTEL_PREBUILT`, made by `cargo xtask build`),
 //! else builds the patched tree that `LLAMA_OTEL_TREE` names, that lies in the package, or that `cargo xtask patch` made.
@@ -43,6 +44,9 @@ pub use otel_shim as otel;
 #[cfg(feature = "telemetry-rust")]
 otel_shim::require_instrumented!();
 
+#[cfg(all(feature = "telemetry-cpp", not(feature = "telemetry-rust")))]
+pub mod otel;
+
 /// What llama.cpp this crate was built from, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -58,7 +62,7 @@ pub struct Version {
     pub pin: &'static str,
     /// The backends built in, separated by commas.
     pub backends: &'static str,
-    /// What stands behind the telemetry macros: `rust`, `none` or `off`.
+    /// What stands behind the telemetry macros: `rust`, `cpp`, `none` or `off`.
     pub telemetry: &'static str,
 }
 

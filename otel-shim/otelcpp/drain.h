@@ -15,6 +15,8 @@
 #include "ring.h"
 #include "spans.h"
 
+#include "opentelemetry/trace/trace_state.h"
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -167,9 +169,10 @@ private:
     llama_otel_cpp::epoch            epoch;
     steady::time_point               compared;
 
-    // a span for nothing, as `instruments::warm_up`
+    // a span for nothing, as `instruments::warm_up`, and a trace state: objects of static life parse it
     void warm_up() {
         if (spans) {
+            otel::trace::TraceState::FromHeader("a=b");
             llama_otel_span_record record = {};
             record.name = "llama-otel";
             spans->make(record_view<llama_otel_span_record>(entry{ record_kind::span, &record, sizeof(record), "", 0 }), epoch, events);
@@ -192,6 +195,9 @@ private:
     }
 
     std::chrono::milliseconds until_due(std::chrono::milliseconds pause) const {
+        if (!orders->is_exporting) { // nothing is due
+            return pause;
+        }
         auto wait = [&](steady::time_point due) {
             pause = std::min(pause, std::chrono::duration_cast<std::chrono::milliseconds>(due - steady::now()));
         };
@@ -210,6 +216,12 @@ private:
     size_t empty_rings() {
         if (steady::now() - compared > EPOCH_LIFE) {
             compare_clocks();
+        }
+        if (spans) {
+            spans->queue.may_leave = orders->is_exporting;
+        }
+        if (logs) {
+            logs->queue.may_leave = orders->is_exporting;
         }
         if (metrics) {
             metrics->take_counts();
@@ -248,7 +260,7 @@ private:
         if (metrics) {
             metrics->instruments.span_duration(record);
         }
-        if (spans && orders->is_exporting && record.head->flags & LLAMA_OTEL_FLAG_EXPORT) {
+        if (spans && record.head->flags & LLAMA_OTEL_FLAG_EXPORT) {
             spans->take(record, epoch, events);
         }
     }

@@ -120,12 +120,21 @@ tls_files tls_files_of(const otlp_config & config, std::vector<std::string> & wa
     return files;
 }
 
+// An OTLP exporter decodes a header's value, which is decoded already.
+std::string percent_encoded(const std::string & text) {
+    std::string out;
+    for (char c : text) {
+        out += c == '%' ? std::string("%25") : std::string(1, c);
+    }
+    return out;
+}
+
 template <typename Options> void set_http(Options & options, const otlp_config & config, std::chrono::milliseconds timeout, std::vector<std::string> & warnings) {
     options.url     = config.url;
     options.timeout = timeout;
     options.http_headers.clear();
     for (const auto & header : config.headers) {
-        options.http_headers.emplace(header.first, header.second);
+        options.http_headers.emplace(header.first, percent_encoded(header.second));
     }
     const tls_files files        = tls_files_of(config, warnings);
     options.ssl_ca_cert_path     = files.certificate;
@@ -146,7 +155,7 @@ template <typename Options> void set_grpc(Options & options, const otlp_config &
     options.timeout             = timeout;
     options.metadata.clear();
     for (const auto & header : config.headers) {
-        options.metadata.emplace(header.first, header.second);
+        options.metadata.emplace(header.first, percent_encoded(header.second));
     }
     const tls_files files = tls_files_of(config, warnings);
     options.ssl_credentials_cacert_path = files.certificate;

@@ -1,14 +1,17 @@
 #include "log.h"
 
+#include "process.h"
 #include "text.h"
 
 #include "opentelemetry/sdk/common/global_log_handler.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
+#include <vector>
 
 namespace llama_otel_cpp {
 
@@ -22,17 +25,19 @@ using steady = std::chrono::steady_clock;
 constexpr std::chrono::seconds LATE{ 5 };
 
 struct captured {
-    std::mutex         mutex;
-    int                n_exports = 0; // under way
-    std::string        first;
-    steady::time_point late_until;    // what an export that failed may still have to say
-    LogLevel           level_before = LogLevel::Warning; // what the program wants to be logged
+    std::mutex                 mutex;
+    std::vector<log_capture *> exports; // under way
+    steady::time_point         late_until; // what an export that failed may still have to say
+    LogLevel                   level_before = LogLevel::Warning; // what the program wants to be logged
 
-    bool expects_errors() const { return n_exports > 0 || steady::now() < late_until; }
+    bool expects_errors() const { return !exports.empty() || steady::now() < late_until; }
+
+    // an error that is logged on this thread; with the lock held
+    void remember(const char * text);
 };
 
-thread_local bool has_failed = false; // of the export of this thread
-thread_local bool is_silent  = false;
+thread_local log_capture * here      = nullptr; // of the export of this thread
+thread_local bool          is_silent = false;
 
 captured & state() {
     static captured & all = *new captured; // never destroyed: an export may be under way when the process ends
@@ -46,6 +51,19 @@ const char * of_an_exporter(const char * message) {
     }
     const char * end = strchr(message, ']');
     return end ? end + 1 + strspn(end + 1, " ") : message;
+}
+
+void captured::remember(const char * text) {
+    if (here) {
+        return here->remember(text, true);
+    }
+    const std::string name     = thread_name();
+    const bool        is_known = name.compare(0, strlen(THREADS), THREADS) == 0;
+    for (log_capture * one : exports) {
+        if (!is_known || one->is_of(name)) {
+            one->remember(text, false);
+        }
+    }
 }
 
 class handler : public LogHandler {
@@ -62,10 +80,7 @@ public:
                 std::lock_guard<std::mutex> lock(state().mutex);
                 is_ours = state().expects_errors();
                 if (is_ours && level == LogLevel::Error) {
-                    has_failed = true;
-                    if (state().first.empty()) {
-                        state().first = clean(text);
-                    }
+                    state().remember(text);
                 }
             }
         } catch (...) { // no memory for the text
@@ -93,20 +108,27 @@ void say(level level, const std::string & text) {
     }
 }
 
-log_capture::log_capture() {
+log_capture::log_capture() : name(thread_name()), outer(here) {
     install_log_handler();
-    has_failed = false;
     std::lock_guard<std::mutex> lock(state().mutex);
-    if (state().n_exports++ == 0) {
-        state().first.clear();
-    }
+    state().exports.push_back(this);
+    here = this;
 }
 
 log_capture::~log_capture() {
     std::lock_guard<std::mutex> lock(state().mutex);
-    state().n_exports--;
-    if (has_failed || !state().first.empty()) {
+    auto & all = state().exports;
+    all.erase(std::remove(all.begin(), all.end(), this), all.end());
+    here = outer;
+    if (has_failed || !first.empty()) {
         state().late_until = steady::now() + LATE;
+    }
+}
+
+void log_capture::remember(const char * text, bool is_here) {
+    has_failed = has_failed || is_here;
+    if (first.empty()) {
+        first = clean(text);
     }
 }
 
@@ -115,12 +137,12 @@ log_silence::~log_silence() { is_silent = false; }
 
 bool log_capture::has_error() const {
     std::lock_guard<std::mutex> lock(state().mutex);
-    return EXPORT_IS_ASYNCHRONOUS ? !state().first.empty() : has_failed;
+    return EXPORT_IS_ASYNCHRONOUS ? !first.empty() : has_failed;
 }
 
 std::string log_capture::first_error(const char * otherwise) const {
     std::lock_guard<std::mutex> lock(state().mutex);
-    return state().first.empty() ? otherwise : state().first;
+    return first.empty() ? otherwise : first;
 }
 
 void install_log_handler() {

@@ -16,8 +16,11 @@ enum class level { none, error, warn, info };
 void set_level(level level);
 void say(level level, const std::string & text);
 
-// While one exists, errors of OTLP exporters are remembered instead of printed. If the program has a log handler of its own,
-// that one still gets every line.
+// While one exists, the errors of the OTLP exporter that this thread uses are remembered instead of printed. If the program has
+// a log handler of its own, that one still gets every line.
+//
+// The reason is often logged by a thread of the library's, which does not say whose request it is. Where a thread inherits the
+// name of the one that started it, on Linux, the name tells; elsewhere the error is remembered for every export under way.
 class log_capture {
 public:
     log_capture();
@@ -28,6 +31,15 @@ public:
     // an error on this thread, or on any if exports are asynchronous
     bool        has_error() const;
     std::string first_error(const char * otherwise) const;
+
+    void remember(const char * text, bool is_here);
+    bool is_of(const std::string & thread) const { return thread == name; }
+
+private:
+    const std::string name; // of this thread
+    log_capture *     outer; // on the same thread
+    std::string       first; // the rest with the lock of the log
+    bool              has_failed = false; // on this thread
 };
 
 // While one exists, what the library logs on this thread is dropped: it reads the variables that we have read already.

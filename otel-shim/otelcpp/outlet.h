@@ -45,7 +45,7 @@ public:
         state->exporter = std::move(exporter);
         state->exported_first = exported_first;
         std::thread([state = state] {
-            give_way("llama-otel-export");
+            give_way(state->signal);
             run(*state);
         }).detach();
     }

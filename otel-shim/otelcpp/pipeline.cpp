@@ -144,7 +144,7 @@ void run_threads(llama_otel_control & control, const config & config) {
     auto ended = std::make_shared<std::promise<void>>();
     state().running = std::make_shared<telemetry_run>(telemetry_run{ &control, all_orders, ended->get_future(), std::min(config.span_export_timeout, EXIT_TIMEOUT), config.detail });
     std::thread([thread = std::move(thread), ended, all_orders, &control]() mutable {
-        give_way("llama-otel-drain");
+        give_way("drain");
         try {
             thread->run();
         } catch (...) { // out of memory: telemetry ends, inference goes on

@@ -63,17 +63,27 @@ void prepare_process(llama_otel_control & control, void (*at_exit)()) {
 #endif
 }
 
-void give_way(const char * name) {
+void give_way(const char * end) {
+    const std::string name = (THREADS + std::string(end)).substr(0, 15); // a system takes no more
 #ifdef __linux__
     constexpr int NICER = 5;
-    prctl(PR_SET_NAME, name, 0, 0, 0);
+    prctl(PR_SET_NAME, name.c_str(), 0, 0, 0);
     // 0 is the calling thread, not its process
     setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICER);
 #elif defined(__APPLE__)
-    pthread_setname_np(name);
+    pthread_setname_np(name.c_str());
     pthread_set_qos_class_self_np(QOS_CLASS_UTILITY, 0);
 #else
     (void) name;
+#endif
+}
+
+std::string thread_name() {
+#ifdef __linux__
+    char name[16] = {};
+    return prctl(PR_GET_NAME, name, 0, 0, 0) == 0 ? name : "";
+#else
+    return "";
 #endif
 }
 

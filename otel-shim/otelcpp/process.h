@@ -4,6 +4,8 @@
 
 #include "otel-backend.h"
 
+#include <string>
+
 namespace llama_otel_cpp {
 
 // Whether this is a child of a process in which telemetry ran. Our threads do not exist there, and our locks may be held by
@@ -18,8 +20,13 @@ void prepare_process(llama_otel_control & control, void (*at_exit)());
 // Registers `at_exit` anew after more of the library has been used, so that it runs before the destructors of what that made.
 void prepare_exit_again();
 
+constexpr const char * THREADS = "llama-otel-"; // what their names begin with
+
 // Names the calling thread, one of telemetry's own, and lowers its priority as far as the system lets it, as the Rust backend
-// does (priority.rs): inference never waits for it. At most 15 bytes of the name count.
-void give_way(const char * name);
+// does (priority.rs): inference never waits for it. Of the name's end, four bytes count.
+void give_way(const char * end);
+
+// The calling thread's name where a thread inherits that of the thread which starts it; else empty.
+std::string thread_name();
 
 } // namespace llama_otel_cpp

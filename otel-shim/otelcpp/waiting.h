@@ -26,7 +26,7 @@ public:
 
     // an item that is null could not be made
     void take(std::unique_ptr<Item> item) {
-        if (items.size() >= batch) {
+        if (items.size() >= batch && may_leave) {
             hand_over(false);
         }
         if (!item || items.size() >= max_waiting) {
@@ -64,6 +64,7 @@ public:
     std::optional<steady::time_point> next() const { return due; }
 
     std::unique_ptr<outlet<batch_type>> out;
+    bool                                may_leave = true; // false: what is taken waits, also a full batch
 
 private:
     record_kind                       kind;

@@ -131,7 +131,7 @@ unsafe fn event(record: *const EventRecord, size: usize, strings: *const c_char,
 unsafe fn entries(entries: *const c_char, size: usize) {
     // SAFETY: the caller's promise.
     let entries = unsafe { std::slice::from_raw_parts(entries.cast::<u8>(), size) };
-    if inject::IS_ON || !ring::push_entries_quickly(entries) {
+    if inject::is_on() || !ring::push_entries_quickly(entries) {
         recorded(|| ring::push_entries(entries));
     }
 }
@@ -145,7 +145,7 @@ unsafe fn push(record: *const u8, size: usize, strings: *const c_char, strings_s
         (std::slice::from_raw_parts(record, size), std::slice::from_raw_parts(strings.cast::<u8>(), strings_size))
     };
     // to catch a panic takes a tenth of the time of a record: so what cannot panic comes first
-    if inject::IS_ON || !ring::push_quickly(kind, record, strings) {
+    if inject::is_on() || !ring::push_quickly(kind, record, strings) {
         recorded(move || ring::push(kind, record, strings));
     }
 }

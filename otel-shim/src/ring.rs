@@ -326,7 +326,7 @@ unsafe fn copy_words(from: &[u8], to: *mut u8) {
     /// More than this is longer in copying than in waiting.
     const MANY: usize = 64;
     let words = from.as_ptr().cast::<u64>();
-    if from.len() % 8 != 0 || from.len() > MANY || !words.is_aligned() {
+    if !from.len().is_multiple_of(8) || from.len() > MANY || !words.is_aligned() {
         // SAFETY: the caller's promise; they are different memory.
         return unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
     }

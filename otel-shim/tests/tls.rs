@@ -1,64 +1,22 @@
-//! OTLP over TLS, against a real TLS server: a terminator before the receiver, with certificates made for the test.
+//! OTLP over TLS with the Rust backend, and what that backend alone takes from the system.
 
 mod child;
 mod tls_server;
 
-use otlp_receiver::{Receiver, Telemetry};
-use tls_server::{Certified, TlsServer, certified, file, text};
-use tokio::runtime::Runtime;
+#[path = "cases/tls.rs"]
+mod cases;
 
-/// A receiver behind TLS, over HTTP and over gRPC, for as long as it lives.
-struct Behind {
-    runtime: Runtime,
-    receiver: Receiver,
+use cases::Behind;
+use child::{Child, run};
+use tls_server::{certified, file, text};
+
+/// Rust has every protocol.
+fn can_run(_: &[(&str, &str)]) -> bool {
+    true
 }
-
-impl Behind {
-    fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        Behind { runtime, receiver: Receiver::start().unwrap() }
-    }
-
-    /// (endpoint, protocol) of both.
-    fn endpoints(&self, certificate: &Certified, clients: Option<&Certified>) -> [(String, &'static str); 2] {
-        let all = [
-            (self.receiver.http_endpoint(), "http/protobuf", "http/1.1"),
-            (self.receiver.grpc_endpoint(), "grpc", "h2"),
-        ];
-        all.map(|(endpoint, protocol, alpn)| {
-            let to = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
-            let server = self.runtime.block_on(TlsServer::start(certificate, alpn, to, clients));
-            (format!("https://localhost:{}", server.address.port()), protocol)
-        })
-    }
-
-    /// Spans that arrive, and what is said on standard error.
-    fn run(&self, way: &(String, &str), variables: &[(&str, &str)]) -> (usize, String) {
-        let (telemetry, said) = self.scenario("nested", way, variables);
-        (telemetry.spans.len(), said)
-    }
-
-    fn scenario(
-        &self,
-        name: &str,
-        (endpoint, protocol): &(String, &str),
-        variables: &[(&str, &str)],
-    ) -> (Telemetry, String) {
-        self.receiver.clear();
-        let mut all =
-            vec![("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
-        all.extend(variables);
-        let child = child::run("scenario", &[name, "flush"], &all);
-        (self.receiver.snapshot(), child.stderr)
-    }
-}
-
-const TRUSTED: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
-const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
-const KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
 
 #[test]
-fn a_certificate_of_the_system_s_delivers_and_another_one_does_not() {
+fn a_certificate_of_the_system_s_is_trusted() {
     if !cfg!(target_os = "linux") {
         println!("SKIP: SSL_CERT_FILE decides what is trusted on Linux only");
         return;
@@ -66,98 +24,6 @@ fn a_certificate_of_the_system_s_delivers_and_another_one_does_not() {
     let (behind, certificate) = (Behind::new(), certified());
     let trusted = file(&certificate.cert.pem());
     for way in behind.endpoints(&certificate, None) {
-        let (spans, said) = behind.run(&way, &[]);
-        assert!(spans == 0 && said.contains("cannot be exported"), "{}: {said}", way.1);
         assert_eq!(behind.run(&way, &[("SSL_CERT_FILE", text(&trusted))]), (3, String::new()), "{}", way.1);
     }
-}
-
-#[test]
-fn a_certificate_file_of_one_s_own_is_what_is_trusted() {
-    let (behind, certificate) = (Behind::new(), certified());
-    let (trusted, other) = (file(&certificate.cert.pem()), file(&certified().cert.pem()));
-    for way in behind.endpoints(&certificate, None) {
-        assert_eq!(behind.run(&way, &[(TRUSTED, text(&trusted))]), (3, String::new()), "{}", way.1);
-        let (spans, said) = behind.run(&way, &[(TRUSTED, text(&other))]);
-        assert!(spans == 0 && said.contains("cannot be exported"), "{}: {said}", way.1);
-        let for_signals =
-            ["TRACES", "METRICS", "LOGS"].map(|signal| format!("OTEL_EXPORTER_OTLP_{signal}_CERTIFICATE"));
-        let mut variables = vec![(TRUSTED, text(&other))];
-        variables.extend(for_signals.iter().map(|name| (name.as_str(), text(&trusted))));
-        assert_eq!(behind.run(&way, &variables), (3, String::new()), "a signal's own wins: {}", way.1);
-    }
-}
-
-#[test]
-fn a_receiver_that_asks_who_it_is_is_told() {
-    let (behind, certificate, client) = (Behind::new(), certified(), certified());
-    let trusted = file(&certificate.cert.pem());
-    let (chain, key) = (file(&client.cert.pem()), file(&client.signing_key.serialize_pem()));
-    for way in behind.endpoints(&certificate, Some(&client)) {
-        let (spans, said) = behind.run(&way, &[(TRUSTED, text(&trusted))]);
-        assert!(spans == 0 && said.contains("cannot be exported"), "{}: {said}", way.1);
-        let all = [(TRUSTED, text(&trusted)), (CERTIFICATE, text(&chain)), (KEY, text(&key))];
-        assert_eq!(behind.run(&way, &all), (3, String::new()), "{}", way.1);
-        let signals = ["TRACES", "METRICS", "LOGS"];
-        let names = signals
-            .map(|signal| ["CERTIFICATE", "KEY"].map(|what| format!("OTEL_EXPORTER_OTLP_{signal}_CLIENT_{what}")));
-        let mut own = vec![(TRUSTED, text(&trusted))];
-        for [certificate, private] in &names {
-            own.extend([(certificate.as_str(), text(&chain)), (private.as_str(), text(&key))]);
-        }
-        assert_eq!(behind.run(&way, &own), (3, String::new()), "{}", way.1);
-    }
-}
-
-/// The forms for the log, which alone is exported.
-#[test]
-fn the_log_has_certificates_of_its_own() {
-    let (behind, certificate, client) = (Behind::new(), certified(), certified());
-    let (trusted, other) = (file(&certificate.cert.pem()), file(&certified().cert.pem()));
-    let (chain, key) = (file(&client.cert.pem()), file(&client.signing_key.serialize_pem()));
-    let all = [
-        ("OTEL_TRACES_EXPORTER", "none"),
-        ("OTEL_METRICS_EXPORTER", "none"),
-        (TRUSTED, text(&other)),
-        ("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE", text(&trusted)),
-        ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE", text(&chain)),
-        ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY", text(&key)),
-    ];
-    for way in behind.endpoints(&certificate, Some(&client)) {
-        let (telemetry, said) = behind.scenario("logs", &way, &all);
-        assert_eq!((telemetry.logs.len(), said.as_str()), (9, ""), "{}", way.1);
-        for without in [&all[..3], &all[..4]] {
-            let (telemetry, said) = behind.scenario("logs", &way, without);
-            assert!(telemetry.logs.is_empty() && said.contains("logs cannot be exported"), "{}: {said}", way.1);
-        }
-    }
-}
-
-#[test]
-fn a_file_that_is_of_no_use_is_named() {
-    let (behind, certificate) = (Behind::new(), certified());
-    let (trusted, empty) = (file(&certificate.cert.pem()), file("no certificate"));
-    let way = &behind.endpoints(&certificate, None)[0];
-    let first = |variables: &[(&str, &str)]| behind.run(way, variables).1.lines().next().unwrap_or_default().to_owned();
-    let shown = text(&empty);
-    assert_eq!(
-        first(&[(TRUSTED, shown)]),
-        format!("llama-otel: {TRUSTED}={shown}: expected a PEM file of certificates; using the system's certificates")
-    );
-    let missing = first(&[(TRUSTED, "/no/such/file")]);
-    assert!(
-        missing.starts_with(&format!("llama-otel: {TRUSTED}=/no/such/file: expected a PEM file of certificates, but ")),
-        "{missing}"
-    );
-    let (spans, said) = behind.run(way, &[(TRUSTED, text(&trusted)), (CERTIFICATE, text(&trusted))]);
-    let alone = format!(
-        "llama-otel: {CERTIFICATE}={}: expected CLIENT_CERTIFICATE and CLIENT_KEY together; using no client certificate\n",
-        text(&trusted)
-    );
-    assert_eq!((spans, said), (3, alone));
-    let key = first(&[(TRUSTED, text(&trusted)), (CERTIFICATE, text(&trusted)), (KEY, shown)]);
-    assert_eq!(
-        key,
-        format!("llama-otel: {KEY}={shown}: expected a PEM file of a private key; using no client certificate")
-    );
 }

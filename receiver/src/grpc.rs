@@ -74,6 +74,10 @@ impl Services {
                 Err(Status::with_error_details(code_of(status), message, details))
             }
             Behaviour::Silent => std::future::pending().await,
+            // as over HTTP
+            Behaviour::Close | Behaviour::Garbage => {
+                Err(Status::unavailable("the receiver had a fault when it was asked"))
+            }
             _ => Ok(()),
         }
     }

@@ -116,6 +116,10 @@ async fn answer(
             response
         }
         (Behaviour::Silent, _) => std::future::pending().await,
+        // What the connection does not let out; if it does by now, it must not say that this was accepted.
+        (Behaviour::Close | Behaviour::Garbage, _) => {
+            refusal(transport, StatusCode::SERVICE_UNAVAILABLE, "the receiver had a fault when it was asked")
+        }
         (_, Err(Refusal { status, message })) => refusal(transport, status, &message),
         // Every Export…ServiceResponse without a partial success is the empty message.
         (_, Ok(_)) if transport == Transport::HttpJson => reply(StatusCode::OK, JSON, "{}"),

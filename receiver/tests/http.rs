@@ -142,6 +142,8 @@ fn faults_look_as_they_are_named() {
     receiver.set_behaviour(Behaviour::Garbage);
     let response = send();
     assert!(!response.is_empty() && !response.starts_with(b"HTTP/"));
+    let meant: Vec<u8> = response.iter().map(|byte| !byte).collect();
+    assert_eq!(status(&meant), 503, "no success, should the fault end before the answer leaves");
 
     receiver.set_behaviour(Behaviour::Silent);
     let start = Instant::now();

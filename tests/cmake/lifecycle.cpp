@@ -14,7 +14,6 @@
 #include <vector>
 
 #ifdef __unix__
-#    include <dlfcn.h>
 #    include <sys/wait.h>
 #    include <unistd.h>
 #endif
@@ -101,24 +100,6 @@ static std::string forked() {
     const double seconds = seconds_since(start);
     decode(10);
     return "\"child\":" + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1) + ",\"seconds\":" + std::to_string(seconds);
-}
-
-// telemetry in a shared library that is closed again
-static std::string plugin(const char * path) {
-    for (int i = 0; i < 3; i++) {
-        void * library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-        if (!library) {
-            fprintf(stderr, "%s\n", dlerror());
-            exit(3);
-        }
-        ((void (*)()) dlsym(library, "llama_otel_plugin"))();
-        if (dlclose(library) != 0) {
-            fprintf(stderr, "%s\n", dlerror());
-            exit(3);
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
-    return "";
 }
 #endif
 
@@ -208,17 +189,13 @@ int main(int argc, char ** argv) {
     }
     const std::string mode     = argv[1];
     const auto        argument = [&](int i) { return i < argc ? argv[i] : ""; };
-    if (mode != "plugin") {
-        llama_otel_lifecycle_start();
-    }
+    llama_otel_lifecycle_start();
     std::string report;
     if (mode == "steady") {
         report = steady(atof(argument(2)), atof(argument(3)));
 #ifdef __unix__
     } else if (mode == "fork") {
         report = forked();
-    } else if (mode == "plugin") {
-        report = plugin(argument(2));
 #endif
 #ifdef __linux__
     } else if (mode == "idle") {

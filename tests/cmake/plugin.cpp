@@ -1,4 +1,4 @@
-// A shared library that uses telemetry, as a server's plug-in would; loaded and closed by lifecycle.cpp.
+// A shared library that uses telemetry, as a server's plug-in would; loaded and closed by host.cpp.
 
 #include <cstdint>
 

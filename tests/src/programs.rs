@@ -106,7 +106,8 @@ pub fn run_if_built(backend: Backend, program: &str, args: &[&str], variables: &
     Some(ended)
 }
 
-/// Runs a program against a receiver of its own. The end of the process delivers what was recorded.
+/// Runs a program against a receiver of its own, over gRPC if the variables ask for it. The end of the process delivers what was
+/// recorded. `None` as for [`run_if_built`].
 ///
 /// # Panics
 /// The receiver or the program could not be started.
@@ -117,9 +118,10 @@ pub fn observe(
     variables: &[(&str, &str)],
 ) -> Option<(Ended, Telemetry)> {
     let receiver = Receiver::start().expect("a receiver on the loopback").unrecorded();
-    let endpoint = receiver.http_endpoint();
+    let is_grpc = variables.contains(&("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"));
+    let endpoint = if is_grpc { receiver.grpc_endpoint() } else { receiver.http_endpoint() };
     let mut all = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
     all.extend(variables);
-    let ended = run(backend, program, args, &all)?;
+    let ended = run_if_built(backend, program, args, &all)?;
     Some((ended, receiver.stop()))
 }

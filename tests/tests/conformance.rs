@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use llama_otel_tests::prepared;
 use llama_otel_tests::programs::{Backend, observe};
 use otlp_receiver::Telemetry;
-use otlp_receiver::model::{Metric, MetricKind, Span};
+use otlp_receiver::model::{Metric, MetricKind, Span, Temporality};
 use serde_json::{Value, json};
 
 /// Attributes of the resource that say which SDK it is, or which process.
@@ -22,14 +22,30 @@ fn is_measured(key: &str) -> bool {
         || ["time", "duration", "per_second", "_us", "rate"].iter().any(|word| key.contains(word))
 }
 
-/// A span without ids and times, and with the names of those above it instead of a parent.
+/// Whether a batch is exported at detail `request` whatever the time that it takes: it has a prompt, or failed.
+fn is_lasting(span: &Span) -> bool {
+    span.name != "llama_decode" || span.failed() || span.attribute("llama.decode.phase") == Some(&json!("prefill"))
+}
+
+/// Leaves out the batches that are spans since they were slow, and what links to them.
+fn leave_out_slow(telemetry: &mut Telemetry) {
+    let (lasting, slow): (Vec<_>, Vec<_>) = std::mem::take(&mut telemetry.spans).into_iter().partition(is_lasting);
+    telemetry.spans = lasting;
+    for span in &mut telemetry.spans {
+        span.links.retain(|link| !slow.iter().any(|slow| slow.span_id == link.span_id));
+    }
+}
+
+/// A span without ids and times, and with the names of those above it instead of a parent. The ids of a parent that the program
+/// gave stay.
 fn span(telemetry: &Telemetry, span: &Span) -> Value {
     let mut path = vec![span.name.clone()];
-    let mut above = telemetry.parent_of(span);
-    while let Some(parent) = above {
+    let mut highest = span;
+    while let Some(parent) = telemetry.parent_of(highest) {
         path.push(parent.name.clone());
-        above = telemetry.parent_of(parent);
+        highest = parent;
     }
+    let given = highest.parent.as_ref().map(|parent| json!([highest.trace_id, parent]));
     let attributes: BTreeMap<_, _> = span
         .attributes
         .iter()
@@ -37,8 +53,8 @@ fn span(telemetry: &Telemetry, span: &Span) -> Value {
         .collect();
     let events: Vec<_> = span.events.iter().map(|event| json!([event.name, event.attributes])).collect();
     json!({
-        "path": path, "kind": span.kind, "status": span.status, "attributes": attributes,
-        "events": events, "links": span.links.len(),
+        "path": path, "given": given, "state": span.trace_state, "kind": span.kind, "status": span.status,
+        "attributes": attributes, "events": events, "links": span.links.len(),
     })
 }
 
@@ -131,24 +147,62 @@ fn both(program: &str, args: &[&str], variables: &[(&str, &str)]) -> Option<(Tel
 fn an_inference_exports_the_same() {
     let model = prepared("LLAMA_OTEL_TINY");
     let model = model.to_str().expect("the path of a model is UTF-8");
-    // at `request`, which decode is slow enough to be a span is a matter of time
-    for detail in ["metrics", "decode", "op"] {
-        let Some((cpp, rust)) = both("workload", &[model], &[("LLAMA_OTEL_DETAIL", detail)]) else { return };
-        if detail == "metrics" {
-            assert!(cpp.spans.is_empty() && rust.spans.is_empty(), "spans at detail `metrics`");
-        } else {
-            assert!(rust.span("llama_model_load").is_some_and(Span::failed), "the load that fails comes first");
+    for detail in ["metrics", "request", "decode", "op"] {
+        let Some((mut cpp, mut rust)) = both("workload", &[model], &[("LLAMA_OTEL_DETAIL", detail)]) else { return };
+        match detail {
+            "metrics" => assert!(cpp.spans.is_empty() && rust.spans.is_empty(), "spans at detail `metrics`"),
+            _ => assert!(rust.span("llama_model_load").is_some_and(Span::failed), "the load that fails comes first"),
+        }
+        if detail == "request" {
+            // which other batch is slow enough to be a span is a matter of time
+            [&mut cpp, &mut rust].into_iter().for_each(leave_out_slow);
+            assert!(rust.span("llama_generation").is_some() && rust.spans_named("llama_decode").len() > 1);
         }
         assert_equal(&format!("detail `{detail}`"), &cpp, &rust);
     }
 }
 
-/// Attribute types, errors, levels, hostile strings, memory; also over gRPC and with delta temporality.
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+const OP: (&str, &str) = ("LLAMA_OTEL_DETAIL", "op");
+
+/// Attribute types, errors, levels, hostile strings, memory, the log, threads; over HTTP and gRPC, and with delta temporality.
 #[test]
 fn every_scenario_exports_the_same() {
-    for scenario in ["nested", "errors", "levels", "private_path", "hostile", "memory"] {
-        let Some((cpp, rust)) = both("scenario", &[scenario], &[("LLAMA_OTEL_DETAIL", "op")]) else { return };
-        assert_equal(scenario, &cpp, &rust);
+    const DELTA: (&str, &str) = ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta");
+    const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    let ways: [Variables; 3] = [&[OP], &[OP, DELTA], &[OP, GRPC]];
+    for variables in ways {
+        for scenario in ["nested", "errors", "levels", "private_path", "hostile", "memory", "logs", "threads"] {
+            let Some((mut cpp, mut rust)) = both("scenario", &[scenario], variables) else { break };
+            if scenario == "threads" {
+                // which thread comes first is a matter of time
+                let key = |span: &Span| (span.name.clone(), span.attribute("thread").and_then(Value::as_i64));
+                for telemetry in [&mut cpp, &mut rust] {
+                    telemetry.spans.sort_by_key(key);
+                }
+                assert_eq!(rust.spans.len(), 800);
+            }
+            if scenario == "logs" {
+                assert!(rust.logs.len() > 1, "the log is exported");
+            }
+            assert_equal(&format!("{scenario} with {variables:?}"), &cpp, &rust);
+            let temporality = rust.metric("llama.token.count").map(|tokens| tokens.temporality);
+            let is_delta = variables.contains(&DELTA);
+            assert!(temporality.is_none_or(|it| (it == Temporality::Delta) == is_delta), "{scenario}: {temporality:?}");
+        }
+    }
+}
+
+/// By W3C headers, for a thread, a context, a sequence; with a trace state, with baggage, and not sampled.
+#[test]
+fn parents_that_the_program_gives_are_the_same() {
+    let variables = [OP, ("LLAMA_OTEL_BAGGAGE_ATTRIBUTES", "user,tenant")];
+    for mode in ["thread", "contexts", "sequences", "sequences_in_c", "flags"] {
+        let Some((cpp, rust)) = both("embedding", &[mode], &variables) else { return };
+        let is_given = |span: &Span| span.trace_id.bytes().all(|digit| digit == span.trace_id.as_bytes()[0]);
+        assert!(rust.spans.iter().any(is_given), "{mode}: nothing has a parent of the program's");
+        assert_equal(mode, &cpp, &rust);
     }
 }
 

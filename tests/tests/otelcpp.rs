@@ -3,6 +3,12 @@
 
 #[path = "../../otel-shim/tests/cases/configuration.rs"]
 mod configuration;
+#[path = "../../otel-shim/tests/cases/embedding.rs"]
+mod embedding;
+#[path = "../../otel-shim/tests/cases/tls.rs"]
+mod tls;
+#[path = "../../otel-shim/tests/tls_server/mod.rs"]
+mod tls_server;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -90,6 +96,35 @@ fn a_receiver_that_never_answers_does_not_hold_the_process() {
     }
 }
 
+/// The library's own thread, which knows the reason, does not say whose request it is about.
+#[test]
+fn each_signal_has_the_reason_of_its_own_receiver() {
+    if !cfg!(target_os = "linux") {
+        println!("SKIP: threads inherit the name that tells whose reason it is on Linux only");
+        return;
+    }
+    let refusing = |status| {
+        let receiver = Receiver::start().unwrap().unrecorded();
+        receiver.set_behaviour(Behaviour::Refuse { status, retry_after: None });
+        receiver
+    };
+    let statuses = [("traces", 403), ("metrics", 413), ("logs", 503)];
+    let receivers = statuses.map(|(signal, status)| (signal, refusing(status)));
+    let variables = receivers.each_ref().map(|(signal, receiver)| {
+        let name = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.to_uppercase());
+        (name, format!("{}/v1/{signal}", receiver.http_endpoint()))
+    });
+    let variables = variables.each_ref().map(|(name, endpoint)| (name.as_str(), endpoint.as_str()));
+    for _ in 0..5 {
+        let Some(ended) = run_with(Backend::Cpp, "scenario", &["failing", "flush"], &variables) else { return };
+        for (signal, status) in statuses {
+            let line = format!("llama-otel: {signal} cannot be exported");
+            let said: Vec<_> = ended.stderr.lines().filter(|said| said.starts_with(&line)).collect();
+            assert!(said.len() == 1 && said[0].contains(&format!("Status:{status}")), "{signal}: {}", ended.stderr);
+        }
+    }
+}
+
 #[test]
 fn a_refusal_is_a_failed_flush_and_the_receivers_return_is_noticed() {
     let receiver = Receiver::start().unwrap().unrecorded();
@@ -109,6 +144,17 @@ fn what_static_destructors_record_arrives() {
     assert!(telemetry.span("llama_model_free").is_some(), "the span of a static destructor");
     // 7 in the scenario, 1 on a thread, 1 by its thread-local object, 1 before the end, 1 by the static object
     assert_eq!(telemetry.metric("llama.token.count").unwrap().total(), 11.0);
+}
+
+/// A trace state is parsed by objects of that kind too: what comes at the end keeps it.
+#[test]
+fn a_trace_state_is_there_until_the_end_of_the_process() {
+    let Some((ended, telemetry)) = observe(Backend::Cpp, "embedding", &["late"], &[("LLAMA_OTEL_DETAIL", "op")]) else {
+        return;
+    };
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let states: Vec<_> = telemetry.spans.iter().map(|span| span.trace_state.as_str()).collect();
+    assert_eq!(states, ["vendor=x"; 2]);
 }
 
 #[test]
@@ -325,17 +371,40 @@ fn without_a_backend_the_macros_find_nobody() {
     }
 }
 
+/// Instructions of one operation: the difference of two runs, which leaves out what happens once.
+fn instructions(loops: &Path, name: &str) -> f64 {
+    let count = |n: u64| {
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"]);
+        command.arg(format!("--toggle-collect=llama_otel_bench_{name}")).arg(loops).args([name, &n.to_string()]);
+        let out = command.output().expect("valgrind starts");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let collected = said.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse::<f64>().ok());
+        collected.unwrap_or_else(|| panic!("nothing was counted: {said}"))
+    };
+    (count(300) - count(100)) / 200.0
+}
+
+/// As many instructions as where a backend is registered and telemetry is off (`bench/instructions.toml`).
+#[test]
+fn without_a_backend_a_macro_costs_a_load_and_a_branch() {
+    let Some(folder) = folder(Backend::None) else { return };
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("SKIP: instructions are counted by valgrind, which is not installed");
+        return;
+    }
+    // the loop itself has three of them; a span looks at what it recorded when it ends
+    for (name, most) in [("span", 12.0), ("attributes", 9.0), ("metric", 9.0)] {
+        let n = instructions(&folder.join("loops"), name);
+        println!("{name}: {n} instructions");
+        assert!(n <= most, "{name}: {n} instructions");
+    }
+}
+
 /// A Rust program that links opentelemetry-cpp through `llama-otel-sys`, and no other backend.
 #[test]
 fn a_rust_program_with_the_feature_telemetry_cpp_exports() {
-    let Some(demo) = std::env::var_os("LLAMA_OTEL_DEMO_OTELCPP").map(PathBuf::from) else {
-        let why = std::env::var("LLAMA_OTEL_NO_OTELCPP");
-        println!(
-            "SKIP: {}",
-            why.as_deref().unwrap_or("LLAMA_OTEL_DEMO_OTELCPP is not set (run through `cargo xtask test`)")
-        );
-        return;
-    };
+    let Some(demo) = with_otelcpp("LLAMA_OTEL_DEMO_OTELCPP") else { return };
     let receiver = Receiver::start().unwrap();
     let endpoint = receiver.http_endpoint();
     let model = prepared("LLAMA_OTEL_TINY");
@@ -351,18 +420,38 @@ fn a_rust_program_with_the_feature_telemetry_cpp_exports() {
     assert_eq!(telemetry.metric("llama.token.count").unwrap().total(), tokens);
 }
 
+/// The module `otel` of that crate: parents, detail, flush, by the names that it has with the Rust backend.
+#[test]
+fn a_rust_program_asks_for_what_it_wants_with_the_feature_telemetry_cpp() {
+    let Some(demo) = with_otelcpp("LLAMA_OTEL_DEMO_OTELCPP") else { return };
+    let receiver = Receiver::start().unwrap();
+    let endpoint = receiver.http_endpoint();
+    let model = prepared("LLAMA_OTEL_TINY");
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("LLAMA_OTEL_DETAIL", "decode")];
+    let parent = |digit: &str| format!("traceparent=00-{}-{}-01", digit.repeat(32), digit.repeat(16));
+    let script = format!(
+        "load; context; parent {}; decode n=2; parent c=0 {}; decode n=1; detail level=metrics; decode n=1; flush; free c=0; unload",
+        parent("1"),
+        parent("2")
+    );
+    let run = run_program(&demo, &arguments(&model, &["--act", &script]), &variables);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+    assert_eq!(run.acts("flush")[0]["delivered"], json!(true));
+    let telemetry = receiver.stop();
+    let parents: Vec<_> = telemetry.spans_named("llama_decode").iter().map(|span| span.parent.clone()).collect();
+    assert_eq!(parents, ["1", "2"].map(|digit| Some(digit.repeat(16))), "none at detail `metrics`");
+    let of_metrics = telemetry.metric("llama.decode.batch.size").expect("batches are counted");
+    assert_eq!(of_metrics.count(), 3);
+
+    let wrong = run_program(&demo, &arguments(&model, &["--act", "parent traceparent=00-1"]), &variables);
+    assert!(wrong.code != Some(0) && wrong.stderr.contains("not a valid W3C traceparent"), "{}", wrong.stderr);
+}
+
 /// Where the program has protobuf itself: a shared libllama-otel shows nothing of what is inside it, and both work.
 #[test]
 #[cfg(target_os = "linux")]
 fn an_application_with_protobuf_of_its_own_keeps_it() {
-    let Some(build) = std::env::var_os("LLAMA_OTEL_PROGRAMS_SHARED").map(PathBuf::from) else {
-        let why = std::env::var("LLAMA_OTEL_NO_OTELCPP");
-        println!(
-            "SKIP: {}",
-            why.as_deref().unwrap_or("LLAMA_OTEL_PROGRAMS_SHARED is not set (run through `cargo xtask test`)")
-        );
-        return;
-    };
+    let Some(build) = with_otelcpp("LLAMA_OTEL_PROGRAMS_SHARED") else { return };
     let exe = build.join("bin-cpp/application");
     let receiver = Receiver::start().unwrap().unrecorded();
     let endpoint = receiver.http_endpoint();
@@ -384,20 +473,45 @@ fn an_application_with_protobuf_of_its_own_keeps_it() {
     }
 }
 
-/// What a program includes names the C++ standard library and this project's own headers, nothing of OpenTelemetry.
+/// A folder that `cargo xtask test` names where there is opentelemetry-cpp. `None`, after it has said why, where there is none.
+fn with_otelcpp(variable: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    if path.is_none() {
+        let why = std::env::var("LLAMA_OTEL_NO_OTELCPP");
+        println!("SKIP: {}", why.unwrap_or_else(|_| format!("{variable} is not set (run through `cargo xtask test`)")));
+    }
+    path
+}
+
+/// Paths below a folder, of files only.
+fn files(folder: &Path) -> Vec<String> {
+    let all = walkdir::WalkDir::new(folder).into_iter().map(|entry| entry.expect("the folder can be read"));
+    let path =
+        |entry: walkdir::DirEntry| entry.path().strip_prefix(folder).unwrap().to_string_lossy().replace('\\', "/");
+    let mut paths: Vec<_> = all.filter(|entry| entry.file_type().is_file()).map(path).collect();
+    paths.sort();
+    paths
+}
+
+/// What `cmake --install` leaves of an exported tree with this backend: a program includes llama.cpp's headers and one of this
+/// project's, and nothing of OpenTelemetry.
 #[test]
 fn no_header_that_is_installed_includes_opentelemetry() {
-    let headers = prepared("LLAMA_OTEL_PATCHED").join("common/otel");
-    let is_header = |path: &Path| path.extension().is_some_and(|extension| extension == "h");
-    let mut n = 0;
-    for entry in std::fs::read_dir(&headers).unwrap().map(|entry| entry.unwrap().path()).filter(|path| is_header(path))
-    {
-        let text = std::fs::read_to_string(&entry).unwrap();
-        let includes = text.lines().filter(|line| line.trim_start().starts_with("#include"));
-        for line in includes {
-            assert!(!line.contains("opentelemetry/") && !line.contains("protobuf"), "{}: {line}", entry.display());
-        }
-        n += 1;
+    let Some(installed) = with_otelcpp("LLAMA_OTEL_INSTALLED_OTELCPP") else { return };
+    let all = files(&installed);
+    let (headers, others): (Vec<_>, Vec<_>) = all.iter().map(String::as_str).partition(|path| path.ends_with(".h"));
+    for header in ["include/llama.h", "include/llama-otel.h", "include/ggml.h"] {
+        assert!(headers.contains(&header), "{header}: {headers:?}");
     }
-    assert!(n >= 3, "{n} headers in {}", headers.display());
+    for library in ["/libllama.a", "/libllama-otel.a", "/libllama-otel-cpp.a", "/libggml-base.a"] {
+        assert!(others.iter().any(|path| path.ends_with(library)), "{library}: {others:?}");
+    }
+    let is_foreign =
+        |text: &str| ["opentelemetry", "protobuf", "grpc", "nlohmann"].iter().any(|name| text.contains(name));
+    assert!(!all.iter().any(|path| is_foreign(path)), "{all:?}");
+    for header in headers {
+        let text = std::fs::read_to_string(installed.join(header)).unwrap();
+        let mut includes = text.lines().filter(|line| line.trim_start().starts_with("#include"));
+        assert!(!includes.any(|line| is_foreign(line) || line.contains("otelcpp/")), "{header}");
+    }
 }

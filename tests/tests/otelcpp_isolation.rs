@@ -12,12 +12,15 @@ use otlp_receiver::Receiver;
 #[cfg(target_os = "linux")]
 use serde_json::json;
 
-/// Runs `tests/cmake/lifecycle.cpp`.
+/// Runs `tests/cmake/lifecycle.cpp`, or `host.cpp` to load a library.
 fn lifecycle(arguments: &[&str], variables: &[(&str, &str)]) -> Option<Child> {
-    run_if_built(Backend::Cpp, "lifecycle", arguments, variables)
+    match arguments {
+        ["plugin", library] => run_if_built(Backend::Cpp, "host", &[library], variables),
+        _ => run_if_built(Backend::Cpp, "lifecycle", arguments, variables),
+    }
 }
 
-/// `tests/cmake/plugin.cpp`, which that program loads.
+/// `tests/cmake/plugin.cpp`.
 #[cfg(unix)]
 fn plugin() -> Option<std::path::PathBuf> {
     llama_otel_tests::programs::folder(Backend::Cpp).map(|folder| folder.join("libplugin.so"))

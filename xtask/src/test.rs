@@ -268,6 +268,7 @@ fn run_phase(context: &Context, phase: Phase, made: &mut Made, log: &mut TestLog
                 let demo = build_demo(context, tools, &built, Some(Telemetry::Cpp))?;
                 made.env.push(("LLAMA_OTEL_DEMO_OTELCPP", demo.into()));
                 made.env.push(("LLAMA_OTEL_PROGRAMS_SHARED", programs.shared.into()));
+                made.env.push(("LLAMA_OTEL_INSTALLED_OTELCPP", programs.installed.into()));
             }
             made.env.push(("LLAMA_OTEL_PROGRAMS", programs.dir.into()));
             made.env.extend(programs.no_otelcpp.map(|why| ("LLAMA_OTEL_NO_OTELCPP", why.into())));

@@ -50,6 +50,8 @@ pub struct Programs {
     pub dir: PathBuf,
     /// The same of a build with shared libraries, `bin-cpp` only.
     pub shared: PathBuf,
+    /// What CMake installs of the tree itself with opentelemetry-cpp, static; not there without.
+    pub installed: PathBuf,
     /// Why there is no `bin-cpp`, if there is none.
     pub no_otelcpp: Option<String>,
 }
@@ -68,11 +70,15 @@ pub fn build(context: &Context, tools: &Tools) -> Result<Programs> {
     if no_otelcpp.is_none() && cfg!(target_os = "linux") {
         shared.build_otelcpp("application", &["-DBUILD_SHARED_LIBS=ON"])?;
     }
+    let installed = job.dir.with_file_name("installed");
+    if no_otelcpp.is_none() {
+        job.of_the_tree("whole").install_otelcpp(&installed)?;
+    }
     if no_otelcpp.is_some() {
         // What an earlier run made, when the library was there, is out of date.
         let _ = fs::remove_dir_all(job.dir.join("bin-cpp"));
     }
-    Ok(Programs { dir: job.dir, shared: shared.dir, no_otelcpp })
+    Ok(Programs { dir: job.dir, shared: shared.dir, installed, no_otelcpp })
 }
 
 /// Exports the default tree and builds the program that measures the macros with opentelemetry-cpp behind them, or says why
@@ -140,6 +146,24 @@ impl<'a> Job<'a> {
     fn beside(&self, name: &str) -> Self {
         let (source, tree) = (self.source.clone(), self.tree.clone());
         Self { source, tree, dir: self.dir.with_file_name(name), ..*self }
+    }
+
+    /// The tree itself, without a program upon it, built into a folder beside this one's.
+    fn of_the_tree(&self, name: &str) -> Self {
+        Self { source: self.tree.clone(), ..self.beside(name) }
+    }
+
+    /// Builds everything with the opentelemetry-cpp that is there, and installs it into an empty folder.
+    fn install_otelcpp(&self, to: &Path) -> Result<()> {
+        if let Some(why) = self.build_otelcpp("all", &[])? {
+            bail!("{why}");
+        }
+        if to.exists() {
+            fs::remove_dir_all(to).with_context(|| format!("cannot remove {}", to.display()))?;
+        }
+        let mut command = Command::new(&self.tools.cmake.path);
+        command.arg("--install").arg(&self.dir).arg("--prefix").arg(to);
+        self.run(command, "installing the tree")
     }
 
     fn build(&self, backend: &str, target: &str, more: &[String]) -> Result<()> {
