@@ -7,6 +7,7 @@ use std::{
     io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
 };
@@ -79,13 +80,17 @@ type Served = Result<(), Box<dyn Error>>;
 fn serve(url: &str, mut turn: impl FnMut() -> Served) -> Served {
     println!("{url}");
     io::stdout().flush()?;
-    let input = thread::spawn(|| io::copy(&mut io::stdin(), &mut io::sink()));
-    while !input.is_finished() {
-        thread::sleep(TURN);
-        turn()?;
+    let (end, ended) = mpsc::channel();
+    thread::spawn(move || end.send(io::copy(&mut io::stdin(), &mut io::sink())));
+    loop {
+        match ended.recv_timeout(TURN) {
+            Err(RecvTimeoutError::Timeout) => turn()?,
+            read => {
+                read??;
+                return Ok(());
+            }
+        }
     }
-    input.join().map_err(|_| "the input could not be read")??;
-    Ok(())
 }
 
 fn behaves(behaviour: Behaviour) -> Served {

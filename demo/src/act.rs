@@ -131,10 +131,9 @@ impl Stage {
                 self.leave();
                 Ok(json!({}))
             }
-            "deadline" | "detail" | "flush" => telemetry(command, words),
-            "parent" => {
-                let of_context = words.0.contains_key("c");
-                parent(if of_context { self.actor(words)?.context } else { ptr::null_mut() }, words)
+            "deadline" | "detail" | "flush" | "parent" => {
+                let context = if words.0.contains_key("c") { Some(self.actor(words)?.context) } else { None };
+                telemetry(command, context, words)
             }
             _ => self.on_context(command, words),
         }
@@ -290,9 +289,19 @@ impl Actor {
     }
 }
 
+/// What the script asks of telemetry; without a context, for this thread.
 #[cfg(any(feature = "telemetry-rust", feature = "telemetry-cpp"))]
-fn telemetry(command: &str, words: &Words) -> Result<Value, String> {
+fn telemetry(command: &str, context: Option<*mut sys::llama_context>, words: &Words) -> Result<Value, String> {
     match command {
+        "parent" => {
+            let traceparent = words.0.get("traceparent").copied().unwrap_or_default().to_owned();
+            let headers = sys::otel::Headers { traceparent, ..Default::default() };
+            let result = match context {
+                Some(context) => sys::otel::set_context_traceparent(context, None, &headers),
+                None => sys::otel::set_traceparent(&headers),
+            };
+            result.map(|()| json!({})).map_err(|error| error.to_string())
+        }
         "deadline" => {
             let ms: u64 = words.number("ms", 0)?;
             sys::otel::set_deadline((ms > 0).then(|| Duration::from_millis(ms)));
@@ -307,25 +316,7 @@ fn telemetry(command: &str, words: &Words) -> Result<Value, String> {
     }
 }
 
-/// A null context: of this thread.
-#[cfg(any(feature = "telemetry-rust", feature = "telemetry-cpp"))]
-fn parent(context: *const sys::llama_context, words: &Words) -> Result<Value, String> {
-    let traceparent = words.0.get("traceparent").copied().unwrap_or_default().to_owned();
-    let headers = sys::otel::Headers { traceparent, ..Default::default() };
-    let result = if context.is_null() {
-        sys::otel::set_traceparent(&headers)
-    } else {
-        sys::otel::set_context_traceparent(context, None, &headers)
-    };
-    result.map(|()| json!({})).map_err(|error| error.to_string())
-}
-
 #[cfg(not(any(feature = "telemetry-rust", feature = "telemetry-cpp")))]
-fn parent(_: *const sys::llama_context, _: &Words) -> Result<Value, String> {
-    Ok(json!({}))
-}
-
-#[cfg(not(any(feature = "telemetry-rust", feature = "telemetry-cpp")))]
-fn telemetry(_: &str, _: &Words) -> Result<Value, String> {
+fn telemetry(_: &str, _: Option<*mut sys::llama_context>, _: &Words) -> Result<Value, String> {
     Ok(json!({}))
 }

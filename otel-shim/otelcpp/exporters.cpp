@@ -129,13 +129,18 @@ std::string percent_encoded(const std::string & text) {
     return out;
 }
 
-template <typename Options> void set_http(Options & options, const otlp_config & config, std::chrono::milliseconds timeout, std::vector<std::string> & warnings) {
-    options.url     = config.url;
-    options.timeout = timeout;
-    options.http_headers.clear();
+otlp::OtlpHeaders headers_of(const otlp_config & config) {
+    otlp::OtlpHeaders headers;
     for (const auto & header : config.headers) {
-        options.http_headers.emplace(header.first, percent_encoded(header.second));
+        headers.emplace(header.first, percent_encoded(header.second));
     }
+    return headers;
+}
+
+template <typename Options> void set_http(Options & options, const otlp_config & config, std::chrono::milliseconds timeout, std::vector<std::string> & warnings) {
+    options.url          = config.url;
+    options.timeout      = timeout;
+    options.http_headers = headers_of(config);
     const tls_files files        = tls_files_of(config, warnings);
     options.ssl_ca_cert_path     = files.certificate;
     options.ssl_client_key_path  = files.client_key;
@@ -153,10 +158,7 @@ template <typename Options> void set_grpc(Options & options, const otlp_config &
     options.endpoint            = config.endpoint;
     options.use_ssl_credentials = !config.insecure;
     options.timeout             = timeout;
-    options.metadata.clear();
-    for (const auto & header : config.headers) {
-        options.metadata.emplace(header.first, percent_encoded(header.second));
-    }
+    options.metadata            = headers_of(config);
     const tls_files files = tls_files_of(config, warnings);
     options.ssl_credentials_cacert_path = files.certificate;
     if (!set_client_certificate(options, files.client_certificate, files.client_key, 0) && !files.client_certificate.empty()) {

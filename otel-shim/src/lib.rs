@@ -131,9 +131,7 @@ unsafe fn event(record: *const EventRecord, size: usize, strings: *const c_char,
 unsafe fn entries(entries: *const c_char, size: usize) {
     // SAFETY: the caller's promise.
     let entries = unsafe { std::slice::from_raw_parts(entries.cast::<u8>(), size) };
-    if inject::is_on() || !ring::push_entries_quickly(entries) {
-        recorded(|| ring::push_entries(entries));
-    }
+    record(move || ring::push_entries_quickly(entries), move || ring::push_entries(entries));
 }
 
 /// # Safety
@@ -144,14 +142,20 @@ unsafe fn push(record: *const u8, size: usize, strings: *const c_char, strings_s
     let (record, strings) = unsafe {
         (std::slice::from_raw_parts(record, size), std::slice::from_raw_parts(strings.cast::<u8>(), strings_size))
     };
-    // to catch a panic takes a tenth of the time of a record: so what cannot panic comes first
-    if inject::is_on() || !ring::push_quickly(kind, record, strings) {
-        recorded(move || ring::push(kind, record, strings));
+    self::record(move || ring::push_quickly(kind, record, strings), move || ring::push(kind, record, strings));
+}
+
+/// To catch a panic takes a tenth of the time of a record: so `quickly`, which cannot panic, comes first, and `push` where it
+/// did nothing.
+#[inline(always)]
+fn record(quickly: impl FnOnce() -> bool, push: impl FnOnce()) {
+    if inject::is_on() || !quickly() {
+        push_guarded(push);
     }
 }
 
 #[cold]
-fn recorded(push: impl FnOnce()) {
+fn push_guarded(push: impl FnOnce()) {
     let is_recorded = guarded(false, || {
         inject::point("push");
         push();

@@ -179,19 +179,19 @@ fn quickly(bytes: usize, write: impl FnOnce(*mut u8)) -> bool {
 
 /// Copies a record (head and attributes) and its strings into this thread's ring.
 pub fn push(kind: Kind, record: &[u8], strings: &[u8]) {
-    // a thread that is being torn down, or a signal handler that interrupts us, records nothing
-    let _ = RING.try_with(|ring| {
-        if let Ok(mut ring) = ring.try_borrow_mut() {
-            ring.get_or_insert_with(ThreadRing::new).push(kind, record, strings);
-        }
-    });
+    with_ring(|ring| ring.push(kind, record, strings));
 }
 
 /// Copies several records, each with its head, as [`push`] does one.
 pub fn push_entries(entries: &[u8]) {
+    with_ring(|ring| ring.push_entries(entries));
+}
+
+/// With this thread's ring. A thread that is being torn down, or a signal handler that interrupts us, records nothing.
+fn with_ring(push: impl FnOnce(&mut ThreadRing)) {
     let _ = RING.try_with(|ring| {
         if let Ok(mut ring) = ring.try_borrow_mut() {
-            ring.get_or_insert_with(ThreadRing::new).push_entries(entries);
+            push(ring.get_or_insert_with(ThreadRing::new));
         }
     });
 }

@@ -216,6 +216,7 @@ impl Run<'_> {
         let mut command = Command::new(compiler()?);
         // Before there were samplers, sampling was a row of calls, and no point lies in them; other calls were renamed.
         let header = fs::read_to_string(work.join("src/include/llama.h")).unwrap_or_default();
+        let has = |function: &str| header.contains(function);
         for (name, function) in [
             ("HAS_SAMPLERS", "llama_sampler_chain_init"),
             ("HAS_ADAPTER_LORA", "llama_adapter_lora_init"),
@@ -224,7 +225,7 @@ impl Run<'_> {
             ("HAS_KV_SELF", "llama_kv_self_clear"),
             ("HAS_DEFRAG", "_defrag("),
         ] {
-            command.arg(format!("-D{name}={}", i32::from(header.contains(function))));
+            command.arg(format!("-D{name}={}", i32::from(has(function))));
         }
         command.args(["-std=c++17", "-g", "-w", "-DLLAMA_OTEL=1"]).arg(&source).arg("-o").arg(&program);
         command.arg("-I").arg(work.join("src")).arg("-I").arg(work.join("src/ggml/src"));
@@ -239,7 +240,7 @@ impl Run<'_> {
         let (out, log) = (work.join("fire.out"), work.join("fire.log"));
         let encoder = work.join("encoder.gguf");
         // Trees from before contexts were classes take an encoder with a decoder only.
-        let written = match ["llama_memory_clear", "llama_kv_self_clear"].iter().any(|call| header.contains(call)) {
+        let written = match has("llama_memory_clear") || has("llama_kv_self_clear") {
             true => TinyEncoder::default().write(&encoder),
             false => TinyEncoderDecoder::default().write(&encoder),
         };

@@ -37,6 +37,11 @@ refused = "without CMake"
 crates.x = ["1.0.0"]
 "#;
 
+/// The list with a version of `y` in era B too.
+fn list_with_y() -> String {
+    LIST.replace("[\"2.0.0\", \"1.9.0\"]", "[\"2.0.0\", \"1.9.0\"]\nsdists.y = [\"0.9\"]")
+}
+
 const CODE: &str = "int decode(int n) {\n    return n;\n}\n";
 
 /// A checkout whose `upstream.toml` has two trees of era B and one of era A.
@@ -172,9 +177,8 @@ fn an_era_that_cannot_be_patched_must_be_refused() {
 #[test]
 fn newest_names_what_was_released_since_and_sweeps_it() {
     let checkout = checkout();
-    let list = LIST.replace("[\"2.0.0\", \"1.9.0\"]", "[\"2.0.0\", \"1.9.0\"]\nsdists.y = [\"0.9\"]");
     // y is in two eras; what follows the newest one counts.
-    let list = list.replace("crates.x = [\"1.0.0\"]", "crates.x = [\"1.0.0\"]\nsdists.y = [\"0.2\"]");
+    let list = list_with_y().replace("crates.x = [\"1.0.0\"]", "crates.x = [\"1.0.0\"]\nsdists.y = [\"0.2\"]");
     fs::write(checkout.path().join("upstream.toml"), list).unwrap();
     let places = checkout.path().join("cache/sweep/places.json");
     let text = fs::read_to_string(&places).unwrap();
@@ -237,8 +241,7 @@ fn pack(checkout: &Checkout, to: &Path, name: &str, metadata: &[(&str, &str)], f
 #[test]
 fn each_tree_is_downloaded_once() {
     let checkout = checkout_with_list();
-    let list = LIST.replace("[\"2.0.0\", \"1.9.0\"]", "[\"2.0.0\", \"1.9.0\"]\nsdists.y = [\"0.9\"]");
-    let list = list.replace("without CMake", "it has no CMakeLists.txt");
+    let list = list_with_y().replace("without CMake", "it has no CMakeLists.txt");
     fs::write(checkout.path().join("upstream.toml"), list).unwrap();
     let header = ("include/llama.h", "#pragma once\n");
     let whole = [("CMakeLists.txt", ""), ("src/CMakeLists.txt", ""), header, ("src/a.cpp", CODE)];
