@@ -1,5 +1,5 @@
 // `hot`: the loops of hot.cpp in a program without Rust, with the backend upon opentelemetry-cpp registered. What `bench-hot`
-// does for the Rust backend, command for command, so that the two can take turns: see bench/src/hot/answer.rs, sustain.rs.
+// does for the Rust backend, command for command, so that the two can take turns: see bench/src/hot/answer.rs, sustain.rs, threads.rs.
 // Built by tests/cmake.
 
 #include "otel.h"
@@ -7,14 +7,18 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <mutex>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace fs = std::filesystem;
 using steady = std::chrono::steady_clock;
@@ -153,6 +157,103 @@ int answer() {
     return 0;
 }
 
+// of the calling thread so far; of the clock where the system does not tell
+uint64_t thread_cpu_ns() {
+#ifdef CLOCK_THREAD_CPUTIME_ID
+    timespec time = {};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (uint64_t) time.tv_sec * 1000000000 + (uint64_t) time.tv_nsec;
+#else
+    return (uint64_t) std::chrono::nanoseconds(steady::now().time_since_epoch()).count();
+#endif
+}
+
+// the cost of a span on each of one, two and eight threads that record at the same time, in CPU time of the thread
+int threads(uint64_t rounds) {
+    constexpr size_t   COUNTS[] = { 1, 2, 8 };
+    constexpr size_t   MOST     = 8;
+    constexpr uint64_t BLOCK    = 600;
+    llama_otel_set_detail(LLAMA_OTEL_DETAIL_DECODE);
+
+    std::mutex              mutex;
+    std::condition_variable changed;
+    uint64_t                turn = 0;
+    size_t                  n = 0, finished = 0; // n: threads of this turn; 0 ends
+    std::vector<double>     samples[std::size(COUNTS)], * into = nullptr;
+    std::atomic<size_t>     ready{ 0 };
+    std::atomic<bool>       go{ false };
+
+    const auto next_turn = [&](size_t n_threads, std::vector<double> * to) {
+        std::lock_guard<std::mutex> lock(mutex);
+        n        = n_threads;
+        into     = to;
+        finished = 0;
+        ready    = 0;
+        go       = false;
+        turn++;
+        changed.notify_all();
+    };
+    const auto record = [&](size_t index) {
+        for (uint64_t seen = 0;;) {
+            std::unique_lock<std::mutex> lock(mutex);
+            changed.wait(lock, [&] { return turn != seen; });
+            seen                = turn;
+            const size_t wanted = n;
+            lock.unlock();
+            if (wanted == 0) {
+                return;
+            }
+            double ns = 0;
+            if (index < wanted) {
+                llama_otel_bench_span_with_attributes(WARM_UP);
+                ready++;
+                while (!go) {
+                    // with a core for each they start at once; without, the others must come to this point too
+                    std::this_thread::yield();
+                }
+                const uint64_t before = thread_cpu_ns();
+                llama_otel_bench_span_with_attributes(BLOCK);
+                ns = (double) (thread_cpu_ns() - before) / (double) BLOCK;
+            }
+            lock.lock();
+            if (index < wanted) {
+                into->push_back(ns);
+            }
+            finished++;
+            changed.notify_all();
+        }
+    };
+    std::vector<std::thread> workers;
+    for (size_t index = 0; index < MOST; index++) {
+        workers.emplace_back(record, index);
+    }
+    for (uint64_t round = 0; round < rounds; round++) {
+        for (size_t which = 0; which < std::size(COUNTS); which++) {
+            next_turn(COUNTS[which], &samples[which]);
+            while (ready < COUNTS[which]) {
+                std::this_thread::yield();
+            }
+            go = true;
+            std::unique_lock<std::mutex> lock(mutex);
+            changed.wait(lock, [&] { return finished == MOST; });
+            lock.unlock();
+            flush();
+        }
+    }
+    next_turn(0, nullptr);
+    for (std::thread & worker : workers) {
+        worker.join();
+    }
+    printf("{\"figures\":{");
+    for (size_t which = 0; which < std::size(COUNTS); which++) {
+        std::vector<double> & all = samples[which];
+        std::sort(all.begin(), all.end());
+        printf("%s\"%zu\":%f", which ? "," : "", COUNTS[which], all.at(all.size() / 2));
+    }
+    printf("},\"dropped\":%llu}\n", (unsigned long long) llama_otel_dropped(nullptr, nullptr));
+    return 0;
+}
+
 int sustain(uint64_t rate, uint64_t seconds) {
     constexpr uint64_t TICKS_PER_SECOND = 1000;
     constexpr auto     TICK             = std::chrono::milliseconds(1000 / TICKS_PER_SECOND);
@@ -224,12 +325,15 @@ int main(int argc, char ** argv) {
     if (verb == "answer") {
         return answer();
     }
+    if (verb == "threads" && number(2)) {
+        return threads(number(2));
+    }
     if (verb == "sustain" && number(2) && number(3)) {
         return sustain(number(2), number(3));
     }
     if (verb == "idle" && number(2)) {
         return idle(number(2));
     }
-    fprintf(stderr, "usage: hot answer | off | sustain SPANS_PER_SECOND SECONDS | idle SECONDS\n");
+    fprintf(stderr, "usage: hot answer | off | threads ROUNDS | sustain SPANS_PER_SECOND SECONDS | idle SECONDS\n");
     return 2;
 }

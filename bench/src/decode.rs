@@ -155,33 +155,33 @@ impl Engine {
     }
 }
 
-#[cfg(feature = "telemetry-rust")]
+#[cfg(any(feature = "telemetry-rust", feature = "telemetry-cpp"))]
 fn detail(name: &str) -> Result<Value, String> {
     sys::otel::set_detail(name.parse().map_err(|()| format!("{name}: no such level of detail"))?);
     Ok(json!({ "active": sys::otel::is_active() }))
 }
 
-#[cfg(not(feature = "telemetry-rust"))]
+#[cfg(not(any(feature = "telemetry-rust", feature = "telemetry-cpp")))]
 fn detail(_: &str) -> Result<Value, String> {
     Ok(json!({ "active": false }))
 }
 
-#[cfg(feature = "telemetry-rust")]
+#[cfg(any(feature = "telemetry-rust", feature = "telemetry-cpp"))]
 fn flush() -> Value {
     json!({ "delivered": sys::otel::flush(std::time::Duration::from_secs(10)) })
 }
 
-#[cfg(not(feature = "telemetry-rust"))]
+#[cfg(not(any(feature = "telemetry-rust", feature = "telemetry-cpp")))]
 fn flush() -> Value {
     json!({ "delivered": true })
 }
 
-#[cfg(feature = "telemetry-rust")]
+#[cfg(any(feature = "telemetry-rust", feature = "telemetry-cpp"))]
 fn dropped() -> serde_json::Map<String, Value> {
     sys::otel::dropped().iter().map(|(signal, reason, n)| (format!("{signal}.{reason}"), json!(n))).collect()
 }
 
-#[cfg(not(feature = "telemetry-rust"))]
+#[cfg(not(any(feature = "telemetry-rust", feature = "telemetry-cpp")))]
 fn dropped() -> serde_json::Map<String, Value> {
     serde_json::Map::new()
 }

@@ -30,9 +30,12 @@ bool attribute_list::has(const char * key) const {
 
 void attribute_list::set_text(const char * key, std::string text) {
     texts.push_back(std::move(text));
-    const std::string & kept = texts.back();
+    set_kept(key, texts.back());
+}
+
+void attribute_list::set_kept(const char * key, std::string_view kept) {
     if (!is_list(key)) {
-        set(key, value(nostd::string_view(kept)));
+        set(key, value(nostd::string_view(kept.data(), kept.size())));
         return;
     }
     // the runtime has no arrays: the names in one are separated by commas
@@ -53,12 +56,13 @@ void attribute_list::add(const llama_otel_attr & attr, std::string_view text) {
         case LLAMA_OTEL_TYPE_INT:    set(attr.key, value((int64_t) attr.value.i)); break;
         case LLAMA_OTEL_TYPE_DOUBLE: set(attr.key, value(attr.value.d));          break;
         case LLAMA_OTEL_TYPE_STRING: set_text(attr.key, clean(text));             break;
-        case LLAMA_OTEL_TYPE_LITERAL: set_text(attr.key, attr.value.literal ? attr.value.literal : ""); break;
+        case LLAMA_OTEL_TYPE_LITERAL: set_kept(attr.key, attr.value.literal ? attr.value.literal : ""); break;
         default: break; // a type that this version does not know
     }
 }
 
 template <typename Head> void attribute_list::add(const record_view<Head> & record, const char * const * wanted, size_t n_wanted) {
+    all.reserve(all.size() + std::min(record.n_attrs, n_wanted));
     for (size_t i = 0; i < record.n_attrs; i++) {
         const llama_otel_attr & attr = record.attrs[i];
         const bool is_wanted = n_wanted == SIZE_MAX || std::any_of(wanted, wanted + n_wanted, [&](const char * key) { return strcmp(key, attr.key) == 0; });

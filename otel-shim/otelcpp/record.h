@@ -10,7 +10,7 @@
 #include "opentelemetry/nostd/string_view.h"
 
 #include <chrono>
-#include <deque>
+#include <list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -79,10 +79,13 @@ public:
 
 private:
     void add(const llama_otel_attr & attr, std::string_view text);
+    // `text` must stay
+    void set_kept(const char * key, std::string_view text);
 
     std::vector<std::pair<const char *, value>> all;
-    std::deque<std::string>                     texts; // addresses stay
-    std::deque<std::vector<opentelemetry::nostd::string_view>> lists;
+    // addresses stay, and an empty one allocates nothing
+    std::list<std::string>                                    texts;
+    std::list<std::vector<opentelemetry::nostd::string_view>> lists;
 };
 
 // relates the clock of the records (monotonic, nanoseconds) to the wall clock

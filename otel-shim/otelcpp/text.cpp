@@ -1,5 +1,6 @@
 #include "text.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace llama_otel_cpp {
@@ -44,6 +45,9 @@ character next(std::string_view bytes) {
 
 std::string clean(std::string_view bytes) {
     constexpr std::string_view REPLACEMENT = "\xef\xbf\xbd";
+    if (bytes.size() <= MAX_TEXT && std::all_of(bytes.begin(), bytes.end(), [](char c) { return c >= 0x20 && c < 0x7f; })) {
+        return std::string(bytes); // nearly always
+    }
     const bool  cut = bytes.size() >= MAX_TEXT;
     std::string out;
     while (!bytes.empty()) {

@@ -84,6 +84,24 @@ static std::string steady(double length, double rate) {
            ",\"delivered\":" + json(delivered) + ",\"shutdown_seconds\":" + std::to_string(seconds_since(begin));
 }
 
+// so many threads that decode for `length` seconds
+static std::string crowd(int n_threads, double length) {
+    const auto               start = steady_clock::now();
+    std::vector<std::thread> threads;
+    for (int i = 0; i < n_threads; i++) {
+        threads.emplace_back([&] {
+            while (seconds_since(start) < length) {
+                decode(10);
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            }
+        });
+    }
+    for (std::thread & thread : threads) {
+        thread.join();
+    }
+    return "\"delivered\":" + json(llama_otel_shutdown(5000));
+}
+
 #ifdef __unix__
 // a child that goes on without exec, as a pre-forking server does
 static std::string forked() {
@@ -201,6 +219,8 @@ int main(int argc, char ** argv) {
     } else if (mode == "idle") {
         report = idle();
 #endif
+    } else if (mode == "threads") {
+        report = crowd(atoi(argument(2)), atof(argument(3)));
     } else if (mode == "exit-in-thread") {
         exit_in_a_thread();
     } else if (mode == "exit-while-working") {

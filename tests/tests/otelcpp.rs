@@ -401,6 +401,37 @@ fn without_a_backend_a_macro_costs_a_load_and_a_branch() {
     }
 }
 
+/// The rings, the drain thread, the exporters and their end, with many threads that record: what
+/// `otel-shim/tests/sanitizers.rs` asks of the Rust backend, for as long (`LLAMA_OTEL_STRESS_SECONDS`).
+#[test]
+fn valgrind_finds_nothing_in_the_whole() {
+    let Some(folder) = folder(Backend::Cpp) else { return };
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("SKIP: valgrind is not installed: apt-get install valgrind");
+        return;
+    }
+    let receiver = Receiver::start().unwrap().unrecorded();
+    let endpoint = receiver.http_endpoint();
+    let seconds = std::env::var("LLAMA_OTEL_STRESS_SECONDS").unwrap_or_else(|_| "1".to_owned());
+    let lifecycle = folder.join("lifecycle");
+    let ended = run_exe(
+        Path::new("valgrind"),
+        &[
+            "--quiet",
+            "--error-exitcode=99",
+            "--leak-check=full",
+            "--errors-for-leak-kinds=definite",
+            lifecycle.to_str().unwrap(),
+            "threads",
+            "64",
+            &seconds,
+        ],
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("LLAMA_OTEL_DETAIL", "decode")],
+    );
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
+    assert!(!receiver.stop().spans.is_empty(), "nothing was exported");
+}
+
 /// A Rust program that links opentelemetry-cpp through `llama-otel-sys`, and no other backend.
 #[test]
 fn a_rust_program_with_the_feature_telemetry_cpp_exports() {

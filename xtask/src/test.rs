@@ -43,7 +43,13 @@ pub struct Args {
     /// Run only this phase and those that it needs; may be repeated [default: all but conformance, cuda, lint, metal, mutation, perplexity, suites]
     #[arg(long, value_enum, value_name = "NAME")]
     only: Vec<Phase>,
+    /// Run this phase too, after those that run by default, unless they took longer than half an hour; may be repeated
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "only")]
+    also: Vec<Phase>,
 }
+
+/// What is asked for with `--also` does not begin later than this.
+const LATEST: Duration = Duration::from_secs(30 * 60);
 
 /// One step, in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -66,10 +72,6 @@ enum Phase {
     Demo,
     /// Build llama.cpp and the demo program once more, with every backend that can run here
     Backends,
-    /// Compile the backend for NVIDIA GPUs, for one virtual architecture, and link the demo program with it; on Linux
-    Cuda,
-    /// Compile the C and C++ of the backend for Apple GPUs, with zig; on Linux
-    Metal,
     /// Build programs by CMake alone, with each telemetry backend, and the demo program upon opentelemetry-cpp
     Programs,
     /// Install the build, static and shared, for the example projects
@@ -96,6 +98,10 @@ enum Phase {
     Syntax,
     /// Instructions of the hot path against those recorded, where valgrind is installed
     Instructions,
+    /// Compile the backend for NVIDIA GPUs, for one virtual architecture, and link the demo program with it; on Linux
+    Cuda,
+    /// Compile the C and C++ of the backend for Apple GPUs, with zig; on Linux
+    Metal,
 }
 
 impl Phase {
@@ -153,11 +159,11 @@ impl Phase {
         )
     }
 
-    /// The phases to run for `only`, in order; all but the extra ones if it is empty.
-    fn chosen(only: &[Self]) -> Vec<Self> {
+    /// The phases to run, in order: `only` or, if that is empty, all but the extra ones and `also`; and what they need.
+    fn chosen(only: &[Self], also: &[Self]) -> Vec<Self> {
         let mut pending = only.to_vec();
         if pending.is_empty() {
-            pending.extend(Self::value_variants().iter().filter(|phase| !phase.is_extra()));
+            pending.extend(Self::value_variants().iter().filter(|phase| !phase.is_extra() || also.contains(phase)));
         }
         let mut chosen = Vec::new();
         while let Some(phase) = pending.pop() {
@@ -190,9 +196,14 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let mut log = TestLog::default();
     let mut times = Vec::new();
     let mut failed = Vec::new();
-    for phase in Phase::chosen(&args.only) {
+    let begun = Instant::now();
+    for phase in Phase::chosen(&args.only, &args.also) {
         context.ui.say(format_args!("== {}", phase.name()));
         let started = Instant::now();
+        if phase.is_extra() && args.also.contains(&phase) && begun.elapsed() > LATEST {
+            log.skip(format!("{}: half an hour had passed (`cargo xtask test --only {0}`)", phase.name()));
+            continue;
+        }
         let outcome = run_phase(context, phase, &mut made, &mut log);
         times.push((phase, started.elapsed()));
         match outcome {
@@ -466,15 +477,15 @@ mod tests {
     #[test]
     fn a_phase_brings_what_it_needs_in_order() {
         use Phase::{
-            Backends, Build, Conformance, Demo, Dropin, E2e, Install, Instructions, Lint, Model, Package, Patch,
-            Programs, Registry, Syntax, Tools, Unit, Vendor,
+            Backends, Build, Conformance, Cuda, Demo, Dropin, E2e, Install, Instructions, Lint, Metal, Model, Package,
+            Patch, Programs, Registry, Syntax, Tools, Unit, Vendor,
         };
-        assert_eq!(Phase::chosen(&[Unit]), [Unit]);
+        assert_eq!(Phase::chosen(&[Unit], &[]), [Unit]);
         let before = [Tools, Vendor, Patch, Build, Model, Demo, Programs, Install, Dropin, Package, E2e];
-        assert_eq!(Phase::chosen(&[E2e]), before);
+        assert_eq!(Phase::chosen(&[E2e], &[]), before);
         let before = [Tools, Vendor, Patch, Build, Model, Demo, Programs, Conformance];
-        assert_eq!(Phase::chosen(&[Conformance]), before);
-        assert_eq!(Phase::chosen(&[Unit, Lint]), [Tools, Vendor, Patch, Build, Lint, Unit]);
+        assert_eq!(Phase::chosen(&[Conformance], &[]), before);
+        assert_eq!(Phase::chosen(&[Unit, Lint], &[]), [Tools, Vendor, Patch, Build, Lint, Unit]);
         let all = [
             Tools,
             Vendor,
@@ -493,6 +504,7 @@ mod tests {
             Syntax,
             Instructions,
         ];
-        assert_eq!(Phase::chosen(&[]), all);
+        assert_eq!(Phase::chosen(&[], &[]), all);
+        assert_eq!(Phase::chosen(&[], &[Metal, Cuda]), [&all[..], &[Cuda, Metal]].concat());
     }
 }

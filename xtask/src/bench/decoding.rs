@@ -13,8 +13,27 @@ use super::{
 use crate::{
     build::{self, Request},
     context::Context,
+    test::programs::source_folder,
     tools,
 };
+
+/// What stands behind the macros of the patched llama.cpp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Library {
+    /// The Rust backend.
+    #[default]
+    Rust,
+    /// opentelemetry-cpp.
+    Cpp,
+}
+
+/// What every subject that decodes is asked.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Behind {
+    /// What stands behind the macros
+    #[arg(long, value_enum, default_value_t)]
+    pub telemetry: Library,
+}
 
 /// The programs to compare.
 pub struct Programs {
@@ -28,15 +47,17 @@ impl Programs {
     ///
     /// # Errors
     /// A build fails.
-    pub fn build(context: &Context) -> Result<Self> {
+    pub fn build(context: &Context, behind: Behind) -> Result<Self> {
         let tools = tools::ensure(context)?;
-        let patched = build::ensure(context, &tools, &aligned(Some(Telemetry::Rust)))?;
-        let pristine = build::ensure(context, &tools, &aligned(None))?;
-        Ok(Self {
-            sink: programs::sink(context)?,
-            patched: programs::decode(context, &tools, &patched, true)?,
-            pristine: programs::decode(context, &tools, &pristine, false)?,
-        })
+        let telemetry = match behind.telemetry {
+            Library::Rust => Telemetry::Rust,
+            Library::Cpp => Telemetry::Cpp,
+        };
+        let decode = |telemetry| {
+            let built = build::ensure(context, &tools, &aligned(telemetry))?;
+            programs::decode(context, &tools, &built, telemetry)
+        };
+        Ok(Self { sink: programs::sink(context)?, patched: decode(Some(telemetry))?, pristine: decode(None)? })
     }
 }
 
@@ -44,7 +65,11 @@ impl Programs {
 /// products lie in theirs, which moves a token's time by up to 3 % with the same instructions.
 fn aligned(telemetry: Option<Telemetry>) -> Request {
     let flags = ["CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"].map(|name| (name.to_owned(), "-falign-functions=64".to_owned()));
-    Request { defines: flags.into(), ..Request::cpu(telemetry) }
+    let mut defines = Vec::from(flags);
+    if telemetry == Some(Telemetry::Cpp) {
+        defines.extend(source_folder());
+    }
+    Request { defines, ..Request::cpu(telemetry) }
 }
 
 /// The four ways to decode that are compared.

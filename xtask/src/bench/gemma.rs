@@ -7,7 +7,7 @@
 use anyhow::Result;
 
 use super::{
-    decoding::{Block, Pair, Programs, Way, interleaved},
+    decoding::{Behind, Block, Pair, Programs, Way, interleaved},
     programs::Sink,
     row::{Row, median},
     statistics::{quantile, ratio_rows},
@@ -29,14 +29,16 @@ const ROUNDS: usize = 5;
 /// Command line of the subject.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    pub behind: Behind,
     /// Interleaved runs
     #[arg(long, default_value_t = 20, value_name = "N")]
-    runs: usize,
+    pub runs: usize,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { runs: 20 }
+        Self { behind: Behind::default(), runs: 20 }
     }
 }
 
@@ -45,7 +47,7 @@ impl Default for Args {
 /// # Errors
 /// The programs cannot be built or run; the model cannot be had.
 pub fn rows(context: &Context, args: &Args) -> Result<Vec<Row>> {
-    let programs = Programs::build(context)?;
+    let programs = Programs::build(context, args.behind)?;
     let model = model::ensure(context, Name::Gemma3_270m)?;
     let sink = Sink::start(&programs.sink)?;
     let ways = [Way::Pristine, Way::Off, Way::Request, Way::Decode];

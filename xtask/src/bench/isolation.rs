@@ -9,10 +9,11 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    decoding::{Programs, block, in_turns},
+    cores::Cores,
+    decoding::{Behind, Programs, block, in_turns},
     programs::{self, Dialogue, Sink},
     row::{Row, median},
-    statistics::ratio_rows,
+    statistics::{estimate, ratio_rows},
     tiny,
 };
 use crate::{context::Context, progress::Unit};
@@ -53,17 +54,22 @@ const FAULTS: [(&str, Fault); 13] = [
 /// Command line of the subject.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    pub behind: Behind,
     /// Times that both processes are started anew for each fault: where memory lies in one moves its figures by a percent
-    #[arg(long, default_value_t = 7, value_name = "N")]
-    sessions: usize,
+    #[arg(long, default_value_t = Args::default().sessions, value_name = "N")]
+    pub sessions: usize,
+    /// Sessions of a fault at most: it gets more of them until its interval lies on one side of the goal
+    #[arg(long, default_value_t = Args::default().most_sessions, value_name = "N")]
+    pub most_sessions: usize,
     /// Blocks of each process in a session
-    #[arg(long, default_value_t = 60, value_name = "N")]
-    rounds: usize,
+    #[arg(long, default_value_t = Args::default().rounds, value_name = "N")]
+    pub rounds: usize,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { sessions: 7, rounds: 60 }
+        Self { behind: Behind::default(), sessions: 7, most_sessions: 21, rounds: 60 }
     }
 }
 
@@ -72,26 +78,29 @@ impl Default for Args {
 /// # Errors
 /// The programs cannot be built or run.
 pub fn rows(context: &Context, args: &Args) -> Result<Vec<Row>> {
-    let programs = Programs::build(context)?;
+    let programs = Programs::build(context, args.behind)?;
     let faulty = programs::faulty(context)?;
     let model = tiny::model(context)?;
+    let cores = Cores::part();
     let sink = Sink::start(&programs.sink)?;
     let phase = context.ui.phase("one-layer model, the receiver at fault", Unit::Steps);
-    let mut rows = Vec::new();
+    let (mut rows, mut sessions) = (Vec::new(), 0);
     for (done, (name, fault)) in FAULTS.iter().enumerate() {
         let mut ratios = Vec::with_capacity(args.sessions);
-        for session in 0..args.sessions {
-            phase.set((done * args.sessions + session) as u64, (FAULTS.len() * args.sessions) as u64);
+        while ratios.len() < args.sessions || ratios.len() < args.most_sessions && estimate(&ratios).undecided(RATIO) {
+            let session = ratios.len();
+            phase
+                .set((done * args.sessions + session.min(args.sessions)) as u64, (FAULTS.len() * args.sessions) as u64);
             // Held until the session ends: it is the receiver.
             let (_receiver, endpoint) = begin(fault, &faulty, &sink)?;
             // Whichever process starts first has the same luck as often.
             let endpoints = [sink.endpoint.as_str(), endpoint.as_str()];
-            let times = session_times(&programs.patched, &model, endpoints, session % 2, args.rounds)?;
-            ratios.push(times[1] / times[0]);
+            ratios.push(ratio(&programs.patched, &model, &cores, endpoints, session % 2, args.rounds)?);
         }
+        sessions += ratios.len();
         rows.extend(ratio_rows(&format!("isolation.{name}"), &ratios, Some(RATIO)));
     }
-    phase.finish(format_args!("{} sessions of {} blocks", args.sessions, args.rounds));
+    phase.finish(format_args!("{sessions} sessions of {} blocks", args.rounds));
     Ok(rows)
 }
 
@@ -108,8 +117,16 @@ fn begin(fault: &Fault, faulty: &Path, sink: &Sink) -> Result<(Option<Dialogue>,
     })
 }
 
-/// Nanoseconds of CPU time of a decode in the process of each endpoint, medians of the blocks.
-fn session_times(program: &Path, model: &Path, endpoints: [&str; 2], first: usize, rounds: usize) -> Result<[f64; 2]> {
+/// CPU time of a decode in the process of the second endpoint against that in the process of the first: the median of the ratios
+/// of two blocks that follow each other, upon which what else the machine does falls alike.
+fn ratio(
+    program: &Path,
+    model: &Path,
+    cores: &Cores,
+    endpoints: [&str; 2],
+    first: usize,
+    rounds: usize,
+) -> Result<f64> {
     let model = model.to_str().context("the model's path is not UTF-8")?;
     let start = |which: usize| {
         let variables = [
@@ -124,6 +141,10 @@ fn session_times(program: &Path, model: &Path, endpoints: [&str; 2], first: usiz
     };
     // by turn; the figures are put back in the order of the endpoints
     let mut processes = [start(first)?, start(1 - first)?];
+    for process in &mut processes {
+        process.ask("run 1")?;
+        cores.give(process);
+    }
     let settled = Instant::now();
     while settled.elapsed() < SETTLE {
         for process in &mut processes {
@@ -131,5 +152,6 @@ fn session_times(program: &Path, model: &Path, endpoints: [&str; 2], first: usiz
         }
     }
     let times = in_turns(2, rounds, |_, which| Ok(block(&mut processes[which], None, "run", BLOCK)?.cpu))?;
-    Ok([median(&times[first]), median(&times[1 - first])])
+    let ratios: Vec<_> = times[1 - first].iter().zip(&times[first]).map(|(at_fault, well)| at_fault / well).collect();
+    Ok(median(&ratios))
 }

@@ -52,18 +52,23 @@ pub fn rows(context: &Context, args: &Args) -> Result<Vec<Row>> {
     no_loss(&compared)?;
     rows.extend(costs(&compared)?);
 
+    rows.extend(threads(context, &hot, &sink, args.rounds / 2)?);
+    Ok(rows)
+}
+
+/// A span on each of several threads, in either program that measures the macros.
+///
+/// # Errors
+/// The program cannot be run, or lost records.
+pub fn threads(context: &Context, hot: &Path, sink: &Path, rounds: u64) -> Result<[Row; 3]> {
     let phase = context.ui.phase("one, two and eight threads", Unit::Steps);
-    let rounds = (args.rounds / 2).to_string();
-    let threads = with_sink(&hot, &sink, &["threads", &rounds])?;
+    let threads = with_sink(hot, sink, &["threads", &rounds.to_string()])?;
     phase.finish(format_args!("{rounds} rounds"));
     no_loss(&threads)?;
-    let cost = |n: &str| number(&threads, &format!("/figures/{n}"));
-    let alone = cost("1")?;
-    rows.push(Row::new("threads.1.span", alone, "ns"));
-    for n in ["2", "8"] {
-        rows.push(Row::new(format!("threads.{n}.span"), cost(n)?, "ns").against(alone).at_most(TOGETHER));
-    }
-    Ok(rows)
+    let cost = |n: u8| number(&threads, &format!("/figures/{n}"));
+    let row = |n: u8| Ok::<_, anyhow::Error>(Row::new(format!("threads.{n}.span"), cost(n)?, "ns"));
+    let alone = cost(1)?;
+    Ok([row(1)?, row(2)?.against(alone).at_most(TOGETHER), row(8)?.against(alone).at_most(TOGETHER)])
 }
 
 /// What must not happen while telemetry is off, in either program that measures the macros.
@@ -125,7 +130,10 @@ fn costs(compared: &Value) -> Result<Vec<Row>> {
 }
 
 /// Runs with a receiver that takes everything.
-fn with_sink(hot: &Path, sink: &Path, args: &[&str]) -> Result<Value> {
+///
+/// # Errors
+/// One of the two cannot be run.
+pub fn with_sink(hot: &Path, sink: &Path, args: &[&str]) -> Result<Value> {
     let sink = Sink::start(sink)?;
     programs::measure(hot, args, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &sink.endpoint)])
 }

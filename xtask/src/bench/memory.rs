@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    decoding::Programs,
+    decoding::{Behind, Programs},
     macros::number,
     programs::{self, Dialogue},
     row::Row,
@@ -24,14 +24,16 @@ const GROWTH: f64 = 1.0;
 /// Command line of the subject.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    pub behind: Behind,
     /// How long it decodes
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..))]
-    seconds: u64,
+    pub seconds: u64,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { seconds: 30 }
+        Self { behind: Behind::default(), seconds: 30 }
     }
 }
 
@@ -40,7 +42,7 @@ impl Default for Args {
 /// # Errors
 /// The programs cannot be built or run.
 pub fn rows(context: &Context, args: &Args) -> Result<Vec<Row>> {
-    let programs = Programs::build(context)?;
+    let programs = Programs::build(context, args.behind)?;
     let model = tiny::model(context)?;
     let endpoint = programs::nobody()?;
     let on = [

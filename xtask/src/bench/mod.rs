@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{Format, context::Context};
+use self::decoding::{Behind, Library};
+use crate::{Format, context::Context, test::programs::no_otelcpp};
 
+mod cores;
 mod decoding;
 mod export;
 mod gemma;
@@ -85,7 +87,43 @@ impl What {
         }
     }
 
+    /// What stands behind the macros, where that is a choice.
+    fn library(&self) -> Library {
+        match self {
+            Self::OneLayer(args) => args.behind.telemetry,
+            Self::Gemma(args) => args.behind.telemetry,
+            Self::Memory(args) => args.behind.telemetry,
+            Self::Isolation(args) => args.behind.telemetry,
+            _ => Library::Rust,
+        }
+    }
+
+    /// What the command line says after `bench`.
+    fn subject(&self) -> String {
+        let library = match self.library() {
+            Library::Rust => "",
+            Library::Cpp => " --telemetry cpp",
+        };
+        format!("{}{library}", self.name())
+    }
+
+    /// No rows, after a line that says why, where opentelemetry-cpp is to stand behind the macros and is not installed.
     fn rows(&self, context: &Context) -> Result<Vec<row::Row>> {
+        let measured = self.measure(context);
+        match self.library() {
+            Library::Rust => measured,
+            Library::Cpp => match measured {
+                Ok(rows) => Ok(rows.into_iter().map(row::Row::of_otelcpp).collect()),
+                Err(error) => {
+                    let why = no_otelcpp(&error).ok_or(error)?;
+                    eprintln!("skipped: {why}");
+                    Ok(Vec::new())
+                }
+            },
+        }
+    }
+
+    fn measure(&self, context: &Context) -> Result<Vec<row::Row>> {
         match self {
             Self::Patch(args) => patch::rows(context, args),
             Self::Macros(args) => macros::rows(context, args),
@@ -103,6 +141,7 @@ impl What {
 
 /// What telemetry costs, as far as it has a goal.
 fn all() -> Vec<What> {
+    let cpp = Behind { telemetry: Library::Cpp };
     vec![
         What::Macros(macros::Args::default()),
         What::Otelcpp(otelcpp::Args::default()),
@@ -112,6 +151,10 @@ fn all() -> Vec<What> {
         What::Isolation(isolation::Args::default()),
         What::OneLayer(tiny::Args::default()),
         What::Gemma(gemma::Args::default()),
+        What::Memory(memory::Args { behind: cpp, ..Default::default() }),
+        What::Isolation(isolation::Args { behind: cpp, ..Default::default() }),
+        What::OneLayer(tiny::Args { behind: cpp, ..Default::default() }),
+        What::Gemma(gemma::Args { behind: cpp, ..Default::default() }),
     ]
 }
 
@@ -129,7 +172,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     for what in subjects {
         let measured = what.rows(context)?;
         if args.write {
-            page::write(context, what.name(), &measured)?;
+            page::write(context, &what.subject(), &measured)?;
         }
         rows.extend(measured);
     }

@@ -76,7 +76,7 @@ pub fn rows(context: &Context, args: &Args) -> Result<Vec<Row>> {
     let tools = tools::ensure(context)?;
     let complete = backends::complete(context, &wanted, false)?;
     let built = build::ensure(context, &tools, &Request::of(complete.clone(), Some(Telemetry::Rust)))?;
-    let program = programs::decode_as(context, &tools, &built, true, "decode-backends")?;
+    let program = programs::decode_as(context, &tools, &built, Some(Telemetry::Rust), "decode-backends")?;
     let sink = Sink::start(&programs::sink(context)?)?;
     let mut models = vec![("tiny", model::ensure(context, Name::Tiny)?)];
     if !args.tiny {

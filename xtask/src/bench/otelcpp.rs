@@ -56,10 +56,9 @@ pub fn rows(context: &Context, args: &Args) -> Result<Vec<Row>> {
     };
     let (rust, sink) = (programs::hot(context, false)?, programs::sink(context)?);
     let mut rows = Vec::new();
-    for row in macros::switched_off(&cpp)? {
-        rows.push(Row { name: format!("otelcpp.{}", row.name), ..row });
-    }
+    rows.extend(macros::switched_off(&cpp)?.into_iter().map(Row::of_otelcpp));
     rows.extend(macros_in_turns(context, args.rounds, &cpp, &rust, &sink)?);
+    rows.extend(macros::threads(context, &cpp, &sink, args.rounds)?.map(Row::of_otelcpp));
     rows.extend(export_one_after_the_other(context, args.seconds, &cpp, &rust, &sink)?);
     Ok(rows)
 }
@@ -119,20 +118,14 @@ fn export_one_after_the_other(
     let mut rows = Vec::new();
     for row in of_cpp {
         let against = of_rust.iter().find(|other| other.name == row.name).map(|other| other.value);
-        let name = format!("otelcpp.{}", row.name);
-        if let Some(baseline) = against.filter(|baseline| *baseline > 0.0) {
-            let compared = Row::new(format!("{name}.rust"), row.value, &row.unit).against(baseline);
-            rows.extend([Row { name, ..row }, compared]);
-        } else {
-            rows.push(Row { name, ..row });
-        }
+        let row = row.of_otelcpp();
+        let compared = against
+            .filter(|baseline| *baseline > 0.0)
+            .map(|baseline| Row::new(format!("{}.rust", row.name), row.value, &row.unit).against(baseline));
+        rows.push(row);
+        rows.extend(compared);
     }
-    let idle = number(&with_sink(cpp, sink, &["idle", "5"])?, "/cpu_ns")? * 1e-9 / 5.0;
+    let idle = number(&macros::with_sink(cpp, sink, &["idle", "5"])?, "/cpu_ns")? * 1e-9 / 5.0;
     rows.push(Row::new("otelcpp.export.idle", idle, "1").at_most(export::IDLE));
     Ok(rows)
-}
-
-fn with_sink(program: &Path, sink: &Path, args: &[&str]) -> Result<serde_json::Value> {
-    let sink = Sink::start(sink)?;
-    programs::measure(program, args, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &sink.endpoint)])
 }

@@ -32,7 +32,8 @@ pub fn write(context: &Context, subject: &str, rows: &[Row]) -> Result<()> {
 }
 
 fn start(subject: &str) -> String {
-    format!("<!-- figures: {subject} -->")
+    // nothing in a comment may look like its end
+    format!("<!-- figures: {} -->", subject.replace(" --", ", "))
 }
 
 /// `None` if the two comments are not there.

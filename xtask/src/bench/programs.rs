@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use llama_build::Telemetry;
 use serde_json::Value;
 
 use crate::{
@@ -67,21 +68,36 @@ pub fn hot(context: &Context, peer: bool) -> Result<PathBuf> {
     keep(context, &program, &kept)
 }
 
-/// Decoding with that llama.cpp, with the Rust backend linked or without.
+/// Decoding with that llama.cpp, by what it was built for; `None`: upstream's own.
 ///
 /// # Errors
 /// cargo fails.
-pub fn decode(context: &Context, tools: &Tools, built: &Built, telemetry: bool) -> Result<PathBuf> {
-    decode_as(context, tools, built, telemetry, if telemetry { "decode-patched" } else { "decode-pristine" })
+pub fn decode(context: &Context, tools: &Tools, built: &Built, telemetry: Option<Telemetry>) -> Result<PathBuf> {
+    let variant = match telemetry {
+        Some(Telemetry::Cpp) => "decode-otelcpp",
+        Some(_) => "decode-patched",
+        None => "decode-pristine",
+    };
+    decode_as(context, tools, built, telemetry, variant)
 }
 
 /// The same, kept under the name `variant`.
 ///
 /// # Errors
 /// cargo fails.
-pub fn decode_as(context: &Context, tools: &Tools, built: &Built, telemetry: bool, variant: &str) -> Result<PathBuf> {
-    // With `sink` what both programs take from it is compiled once.
-    let features: &[&str] = if telemetry { &["sink", "decode", "telemetry-rust"] } else { &["decode"] };
+pub fn decode_as(
+    context: &Context,
+    tools: &Tools,
+    built: &Built,
+    telemetry: Option<Telemetry>,
+    variant: &str,
+) -> Result<PathBuf> {
+    let features: &[&str] = match telemetry {
+        Some(Telemetry::Cpp) => &["decode", "telemetry-cpp"],
+        // With `sink` what both programs take from it is compiled once.
+        Some(_) => &["sink", "decode", "telemetry-rust"],
+        None => &["decode"],
+    };
     let mut command = cargo_build(context, "bench-decode", features);
     command.envs(tools.env()).env("LLAMA_OTEL_PREBUILT", &built.dir);
     let program = build_program(context, command, "bench-decode")?;
@@ -132,6 +148,11 @@ impl Dialogue {
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("the program has no output")?);
         Ok(Self { child, input, output })
+    }
+
+    /// Of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The next line.

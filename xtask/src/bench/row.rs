@@ -45,6 +45,11 @@ impl Row {
         self.judged()
     }
 
+    /// Measured with opentelemetry-cpp behind the macros, which its name then says.
+    pub fn of_otelcpp(self) -> Self {
+        Self { name: format!("otelcpp.{}", self.name), ..self }
+    }
+
     fn judged(mut self) -> Self {
         self.met = self.goal.map(|goal| self.ratio.unwrap_or(self.value) <= goal);
         self

@@ -17,6 +17,13 @@ pub struct Estimate {
     pub high: f64,
 }
 
+impl Estimate {
+    /// Whether the interval has that value in it: the measurements have not shown on which side of it the median lies.
+    pub fn undecided(&self, value: f64) -> bool {
+        self.low <= value && value <= self.high
+    }
+}
+
 /// Percentile bootstrap of the median: 10,000 resamples from a generator with a fixed seed, so that the same
 /// measurements give the same interval.
 pub fn estimate(values: &[f64]) -> Estimate {
@@ -75,6 +82,7 @@ mod tests {
         }
         assert!(many.high - many.low < few.high - few.low, "{few:?} {many:?}");
         assert_eq!(estimate(&spread(10)), few, "the same values give the same interval");
+        assert!(few.undecided(few.median) && !few.undecided(2.0));
         assert_eq!(estimate(&[2.0]), Estimate { median: 2.0, low: 2.0, high: 2.0 });
     }
 }

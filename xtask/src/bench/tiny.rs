@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use tiny_gguf::TinyModel;
 
 use super::{
-    decoding::{Pair, Programs, Way, interleaved},
+    decoding::{Behind, Pair, Programs, Way, interleaved},
     programs::Sink,
     row::{Row, median},
     statistics::quantile,
@@ -23,17 +23,19 @@ const SESSIONS: usize = 5;
 /// Command line of the subject.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    pub behind: Behind,
     /// Blocks of each way of decoding in each of the five sessions
     #[arg(long, default_value_t = 300, value_name = "N")]
-    rounds: usize,
+    pub rounds: usize,
     /// How long it must decode without losing a span
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
-    seconds: u64,
+    pub seconds: u64,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { rounds: 300, seconds: 60 }
+        Self { behind: Behind::default(), rounds: 300, seconds: 60 }
     }
 }
 
@@ -54,7 +56,7 @@ pub fn model(context: &Context) -> Result<PathBuf> {
 /// # Errors
 /// The programs cannot be built or run.
 pub fn rows(context: &Context, args: &Args) -> Result<Vec<Row>> {
-    let programs = Programs::build(context)?;
+    let programs = Programs::build(context, args.behind)?;
     let model = model(context)?;
     let sink = Sink::start(&programs.sink)?;
     let ways = [Way::Pristine, Way::Off, Way::Decode];

@@ -44,6 +44,12 @@ pub fn source_folder() -> Vec<(String, String)> {
     given.filter(|(_, value)| !value.is_empty()).collect()
 }
 
+/// Why there is no build, if it failed for want of opentelemetry-cpp, and what brings that.
+pub fn no_otelcpp(error: &anyhow::Error) -> Option<String> {
+    let is_missing = format!("{error:#}").contains("opentelemetry-cpp was not found");
+    is_missing.then(|| "opentelemetry-cpp is not installed (on Debian `.ci/opentelemetry-cpp` installs it)".to_owned())
+}
+
 /// Where the programs are, and why some are missing.
 pub struct Programs {
     /// Holds `bin-cpp`, `bin-rust`, `bin-none`.
@@ -180,10 +186,7 @@ impl<'a> Job<'a> {
         more.extend(source_folder().iter().map(|(name, value)| format!("-D{name}={value}")));
         match self.configure("cpp", &more) {
             Ok(()) => self.compile(target).map(|()| None),
-            Err(error) if error.to_string().contains("opentelemetry-cpp was not found") => Ok(Some(
-                "opentelemetry-cpp is not installed (on Debian `.ci/opentelemetry-cpp` installs it)".to_owned(),
-            )),
-            Err(error) => Err(error),
+            Err(error) => no_otelcpp(&error).map(Some).ok_or(error),
         }
     }
 
