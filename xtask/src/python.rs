@@ -4,6 +4,7 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
+    fmt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -128,15 +129,25 @@ impl Python {
     /// `pip ARGS`, quietly; what pip prints becomes part of the error.
     ///
     /// # Errors
-    /// pip fails.
+    /// pip fails, with [`NoPackages`].
     pub fn pip<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, temp: Option<&Path>) -> Result<()> {
         let mut command = self.pip_command();
         command.args(args);
         if let Some(temp) = temp {
             command.envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, temp)));
         }
-        checked(&mut command)?;
+        checked(&mut command).context(NoPackages)?;
         Ok(())
+    }
+}
+
+/// In an error, by `downcast_ref`: that pip did not bring what it was asked for.
+#[derive(Debug)]
+pub struct NoPackages;
+
+impl fmt::Display for NoPackages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("pip could not install what is needed")
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
     model::{self, Name},
     patch,
     program::build_demo,
+    python::NoPackages,
     sources::cargo_program,
     tools::{self, Tools},
     vendor,
@@ -43,7 +44,7 @@ pub struct Args {
     /// Run only this phase and those that it needs; may be repeated [default: all but conformance, cuda, lint, metal, mutation, perplexity, suites]
     #[arg(long, value_enum, value_name = "NAME")]
     only: Vec<Phase>,
-    /// Run this phase too, after those that run by default, unless they took longer than half an hour; may be repeated
+    /// Run this phase too, unless half an hour has passed by then or pip cannot get what it needs; may be repeated
     #[arg(long, value_enum, value_name = "NAME", conflicts_with = "only")]
     also: Vec<Phase>,
 }
@@ -200,7 +201,8 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     for phase in Phase::chosen(&args.only, &args.also) {
         context.ui.say(format_args!("== {}", phase.name()));
         let started = Instant::now();
-        if phase.is_extra() && args.also.contains(&phase) && begun.elapsed() > LATEST {
+        let may_be_skipped = phase.is_extra() && args.also.contains(&phase);
+        if may_be_skipped && begun.elapsed() > LATEST {
             log.skip(format!("{}: half an hour had passed (`cargo xtask test --only {0}`)", phase.name()));
             continue;
         }
@@ -208,6 +210,9 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         times.push((phase, started.elapsed()));
         match outcome {
             Ok(()) => {}
+            Err(error) if may_be_skipped && error.downcast_ref::<NoPackages>().is_some() => {
+                log.skip(format!("{}: {error:#}", phase.name()));
+            }
             // Other tests still say something; a phase that prepares is needed by those after it.
             Err(error) if phase.is_a_check() => {
                 crate::progress::print_error(&error);
