@@ -231,6 +231,22 @@ fn cuda_computes_on_its_device() {
 }
 
 #[test]
+fn opencl_computes_on_its_device() {
+    let Some(program) = program("opencl") else {
+        return;
+    };
+    // ggml drops a driver in software as it drops every GPU for which it has no kernels
+    let device = "GPUOpenCL";
+    let (run, telemetry) = generate(&program, SHORT, &["--device", device], &[]);
+    if run.code == Some(2) {
+        println!("SKIP: no OpenCL driver with an Adreno or Intel GPU here ({})", run.stderr.trim());
+        return;
+    }
+    check_offload(&run, &telemetry, device, "gpu");
+    assert_eq!(tokens(&run).len() as u64, N_PREDICT);
+}
+
+#[test]
 fn metal_computes_on_its_device() {
     let Some(program) = program("metal") else {
         return;

@@ -86,16 +86,31 @@ impl Linked {
     }
 }
 
-/// A folder with a `libllama` that is none, shared and static: what links with it does not get far.
-fn stale(to: &Path) -> PathBuf {
-    let dir = to.join("stale");
-    std::fs::create_dir(&dir).unwrap();
-    let source = dir.join("stale.c");
-    std::fs::write(&source, "#include <stdlib.h>\nvoid llama_backend_init(void) { abort(); }\n").unwrap();
-    finished(Command::new("cc").current_dir(&dir).args(["-shared", "-fPIC", "stale.c", "-o", "libllama.so"]));
-    finished(Command::new("cc").current_dir(&dir).args(["-c", "stale.c", "-o", "stale.o"]));
-    finished(Command::new("ar").current_dir(&dir).args(["rcs", "libllama.a", "stale.o"]));
-    dir
+/// The folder with a `libllama` that is none, shared and static: what is linked with it ends at its first call. The examples are
+/// linked where the linker looks into it by itself.
+fn stale() -> PathBuf {
+    prepared("LLAMA_OTEL_STALE")
+}
+
+/// Without which the tests below would say nothing: told of no folder, the linker takes that one, and the program ends at once.
+#[test]
+fn a_stale_libllama_is_taken_by_who_names_no_other() {
+    if cfg!(windows) {
+        println!("SKIP: no cc, and no path of the linker's own");
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    std::fs::write(
+        scratch.path().join("main.c"),
+        "void llama_backend_init(void);\nint main(void) { llama_backend_init(); return 0; }\n",
+    )
+    .unwrap();
+    finished(
+        Command::new("cc").current_dir(&scratch).args(["main.c", "-o", "main", "-lllama"]).env("LIBRARY_PATH", stale()),
+    );
+    let mut main = Command::new(scratch.path().join("main"));
+    let ended = main.env("LD_LIBRARY_PATH", stale()).env("DYLD_LIBRARY_PATH", stale()).output().unwrap();
+    assert_eq!(ended.status.code(), None, "a signal");
 }
 
 #[test]
@@ -116,6 +131,7 @@ fn from_shared_libraries(example: fn(Linked)) {
     example(Linked::Shared);
 }
 
+/// Linked, by `cargo xtask test`, with the stale library in the default path.
 fn rust_example(linked: Linked) {
     let exe = linked.rust_example();
     linked.check(&exe);
@@ -140,7 +156,7 @@ fn cmake_example(linked: Linked) {
     }
     let scratch = tempfile::tempdir().unwrap();
     let (prefix, stale, build) =
-        (linked.moved(scratch.path().join("moved here")), stale(scratch.path()), scratch.path().join("build"));
+        (linked.moved(scratch.path().join("moved here")), stale(), scratch.path().join("build"));
     let mut configure = Command::new(prepared("CMAKE"));
     configure.arg("-S").arg(example("cmake")).arg("-B").arg(&build).args(["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"]);
     configure.arg(format!("-DCMAKE_MAKE_PROGRAM={}", prepared("LLAMA_OTEL_NINJA").display()));
@@ -173,8 +189,7 @@ fn pkg_config_example(linked: Linked) {
         return;
     }
     let scratch = tempfile::tempdir().unwrap();
-    let (prefix, stale, build) =
-        (linked.moved(scratch.path().join("moved")), stale(scratch.path()), scratch.path().join("build"));
+    let (prefix, stale, build) = (linked.moved(scratch.path().join("moved")), stale(), scratch.path().join("build"));
     std::fs::create_dir(&build).unwrap();
     for file in ["Makefile", "main.c"] {
         std::fs::copy(example("pkg-config").join(file), build.join(file)).unwrap();

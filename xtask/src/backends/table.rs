@@ -40,6 +40,8 @@ workflow has been recorded.
   (`demo/build.rs` shows the use). On Windows, shared libraries cannot carry the Rust telemetry backend.
 - **Dynamic backends** are found where the program tells ggml to look: `ggml_backend_load_all_from_path` with
   `llama_otel_sys::BACKENDS_DIR`, or beside the program.
+- **ccache or sccache** is used where CMake finds one; `-D GGML_CCACHE=OFF` compiles without. `.ci/run` has the settings by
+  which builds in several folders share what was compiled.
 - **Any CMake entry** goes through: `-D GGML_CUDA_FA=OFF`. In a build by cargo alone: `LLAMA_OTEL_CMAKE_DEFINES` and
   `LLAMA_OTEL_CUDA_ARCH`, with the features of `llama-otel-sys` that have the backends' names.
 

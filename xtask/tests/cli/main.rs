@@ -1,5 +1,7 @@
 //! The xtask program as a user runs it, in throw-away checkouts.
 
+#[cfg(unix)]
+mod builds;
 mod checkout;
 mod drift;
 mod sources;
