@@ -1,7 +1,7 @@
 //! `cargo xtask drift`: every published llama.cpp tree patched in memory, and each point's fate in each of them
 //! held against what `patcher/coverage.lock` remembers. Fails if a point is lost or ambiguous anywhere.
 
-use std::{fs, io, path::Path, process::ExitCode, thread, time::Instant};
+use std::{fs, io, process::ExitCode, thread, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use patcher::{drift::Grade, lock::Lock};
@@ -14,7 +14,7 @@ use crate::{
     upstream::FILE,
 };
 
-mod compile;
+pub mod compile;
 mod fire;
 pub mod list;
 mod newest;
@@ -88,7 +88,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let trees = wanted(list.trees(), &only)?;
     let points = load_points(context)?;
     let added = added_files(context)?;
-    let lock = match read_lock(&context.root.join(LOCK)) {
+    let lock = match read_lock(context) {
         Err(error) if args.bless => {
             context.ui.warn(format_args!("{error:#}; it is written anew"));
             Lock::default()
@@ -166,8 +166,13 @@ fn wanted<'a>(trees: Vec<Listed<'a>>, only: &[String]) -> Result<Vec<Listed<'a>>
     Ok(trees.into_iter().filter(|tree| only.is_empty() || only.contains(&tree.to_string())).collect())
 }
 
-fn read_lock(path: &Path) -> Result<Lock> {
-    match fs::read_to_string(path) {
+/// What the lock of the checkout remembers; nothing if there is none.
+///
+/// # Errors
+/// It cannot be read or understood.
+pub fn read_lock(context: &Context) -> Result<Lock> {
+    let path = context.root.join(LOCK);
+    match fs::read_to_string(&path) {
         Ok(text) => Ok(Lock::parse(&text)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Lock::default()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),

@@ -31,7 +31,7 @@ use self::{
     derive::is_not_source,
     in_place::Changes,
     source::{Refused, Source},
-    stamp::{STAMP, Stamp},
+    stamp::Stamp,
 };
 
 /// Exit code where a point has no place, or too many.
@@ -270,17 +270,10 @@ fn patch_in_place(context: &Context, args: &Args) -> Result<ExitCode> {
     let (plan, applied) = plan(&source, &points, added_files(context)?)?;
     let report = Report::of_plan(&plan, &applied);
     let changes = Changes::to_patched(&source, &applied)?;
-    let is_finished = source.known.as_ref().is_some_and(|known| known.is_finished);
     if args.check {
-        let difference = match changes.write.keys().chain(&changes.remove).next() {
-            Some(path) if is_finished || source.is_pristine() => Some(format!("{path} differs")),
-            None if is_finished => None,
-            None if source.is_pristine() => Some(format!("it has no {STAMP}")),
-            _ => Some("a run that patched it was broken off".to_owned()),
-        };
-        return checked(context, args, &root, &report, difference);
+        return checked(context, args, &root, &report, changes.difference(&source));
     }
-    if changes.is_empty() && is_finished {
+    if changes.difference(&source).is_none() {
         in_place::remove_staged(&source)?;
         context.ui.say(format_args!("{}: up to date", root.display()));
     } else {

@@ -45,7 +45,7 @@ Exit codes:
 struct WhyArgs {
     /// The point, such as decode.span
     id: String,
-    /// A folder, a pin, or the name of a tree in the cache [default: the default pin]
+    /// A folder, a pin, or the name of a published tree [default: the default pin]
     #[arg(long, value_name = "TREE")]
     tree: Option<String>,
     /// How to print the result

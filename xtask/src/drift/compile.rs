@@ -135,19 +135,22 @@ fn is_c(path: &Path) -> bool {
 }
 
 /// C and C++, but for the backend upon opentelemetry-cpp, whose headers it takes: no part of the tree includes it.
-fn is_checked(path: &Path) -> bool {
+pub fn is_checked(path: &Path) -> bool {
     (is_c(path) || path.extension().is_some_and(|e| e == "cpp")) && !path.starts_with("common/otel/otelcpp")
 }
 
 /// Sources of backends are in folders of their own below `ggml/src`; points lie in those of the CPU and of RPC only.
-fn is_needed(path: &Path) -> bool {
+pub fn is_needed(path: &Path) -> bool {
     let parts = PARTS.iter().find(|part| path.starts_with(part));
     let deep = path.strip_prefix("ggml/src").is_ok_and(|rest| rest.components().count() > 1);
     parts.is_some() && (!deep || ["ggml/src/ggml-cpu", "ggml/src/ggml-rpc"].iter().any(|dir| path.starts_with(dir)))
 }
 
 /// Headers that CMake makes from templates: any value does for a front end.
-fn stub_generated(root: &Path) -> Result<()> {
+///
+/// # Errors
+/// One cannot be written.
+pub fn stub_generated(root: &Path) -> Result<()> {
     for header in ["src/llama-version.h", "ggml/src/ggml-version.h"] {
         if let Ok(text) = fs::read_to_string(root.join(format!("{header}.in"))) {
             let filled: String = text.split('@').step_by(2).collect::<Vec<_>>().join("0");
@@ -157,7 +160,11 @@ fn stub_generated(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check_all(
+/// Runs the front end over files of the folder `root`; gives back those that do not compile, each with what it says.
+///
+/// # Errors
+/// The compiler cannot be started.
+pub fn check_all(
     compiler: &OsString,
     root: &Path,
     sources: &[PathBuf],

@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::list::{Listed, Registry};
+use super::list::{Listed, Registry, Sweep};
 use crate::{
     cache::{Slot, lock_file},
     context::Context,
@@ -27,6 +27,20 @@ pub enum Place {
     Refused(String),
 }
 
+/// The folder of the tree of that name, downloaded if it is not here; `None` if `upstream.toml` lists none for the sweep.
+///
+/// # Errors
+/// It cannot be downloaded, or what was published there is no tree that can be patched.
+pub fn published(context: &Context, name: &str) -> Result<Option<PathBuf>> {
+    let list = Sweep::read(context)?;
+    let Some(tree) = list.trees().into_iter().find(|tree| tree.to_string() == name) else { return Ok(None) };
+    match Places::read(context).find(context, &[tree])?.pop() {
+        Some(Place::Folder(dir)) => Ok(Some(dir)),
+        Some(Place::Refused(why)) => bail!("{name} cannot be patched: {why}"),
+        None => Ok(None),
+    }
+}
+
 /// The places of all trees, kept in the cache from one run to the next.
 pub struct Places {
     dir: PathBuf,
@@ -39,6 +53,14 @@ impl Places {
         let dir = context.cache.join("sweep");
         let known = fs::read(dir.join("places.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
         Self { dir, known: known.unwrap_or_default() }
+    }
+
+    /// The folders of trees that are here, by name.
+    pub fn folders(self) -> impl Iterator<Item = (String, PathBuf)> {
+        self.known.into_iter().filter_map(|(name, place)| match place {
+            Place::Folder(dir) => Some((name, dir)),
+            Place::Refused(_) => None,
+        })
     }
 
     /// Brings all of `trees` here that are not, and says where they are, in their order.

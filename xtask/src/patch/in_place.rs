@@ -2,7 +2,8 @@
 //!
 //! Every new content is on the disk before the first file is replaced; each file is replaced in one step;
 //! `PATCHED.json` goes first, last and, with `--revert`, away last. So a run that is killed leaves a tree that the next
-//! run, in either direction, takes for what it is; and in between, no macro stands in a file that cannot see its header.
+//! run, in either direction, takes for what it is; and in between, no macro stands in a file that cannot see its header,
+//! so that the tree compiles after every step.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -99,9 +100,38 @@ impl Changes {
         Changes { write: source.stripped.clone(), remove }
     }
 
-    /// Whether the tree is what it should be.
-    pub fn is_empty(&self) -> bool {
-        self.write.is_empty() && self.remove.is_empty()
+    /// What tells the tree from the patched one that these changes make of it, in a few words; `None` if nothing does.
+    pub fn difference(&self, source: &Source) -> Option<String> {
+        let is_finished = source.known.as_ref().is_some_and(|known| known.is_finished);
+        match self.write.keys().chain(&self.remove).next() {
+            Some(path) if is_finished || source.is_pristine() => Some(format!("{path} differs")),
+            None if is_finished => None,
+            None if source.is_pristine() => Some(format!("it has no {STAMP}")),
+            _ => Some("a run that patched it was broken off".to_owned()),
+        }
+    }
+}
+
+/// One change on the disk, which has happened or not: a run can be killed between two steps, not within one.
+enum Step {
+    /// A new content takes its place.
+    Put(Staged),
+    /// A file goes.
+    Remove(PathBuf),
+    /// The folders of the added files go, if nothing is in them.
+    RemoveEmptyFolders(PathBuf),
+}
+
+impl Step {
+    fn take(self) -> Result<()> {
+        match self {
+            Step::Put(staged) => staged.put(),
+            Step::Remove(path) => remove(&path),
+            Step::RemoveEmptyFolders(root) => {
+                remove_empty_folders(&root);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -112,22 +142,7 @@ impl Changes {
 /// the next run finishes what was begun, or undoes it.
 pub fn patch(source: &Source, changes: Changes, stamp: &Stamp<'_>) -> Result<()> {
     remove_staged(source)?;
-    let previous = source.known.as_ref().map_or_else(|| Known::default().to_value(), Known::to_value);
-    let begun = Stamp { unfinished: Some(previous), ..stamp.clone() };
-    let mut order: Vec<_> = changes.write.into_iter().collect();
-    order.sort_by_key(|(path, bytes)| rank(path, bytes));
-    let mut contents = vec![(STAMP.to_owned(), begun.bytes()?)];
-    contents.append(&mut order);
-    contents.push((STAMP.to_owned(), stamp.bytes()?));
-    let mut staged = stage_all(&source.root, &contents)?;
-    let last = staged.pop();
-    for file in staged {
-        file.put()?;
-    }
-    for path in &changes.remove {
-        remove(&source.root, path)?;
-    }
-    last.map_or(Ok(()), Staged::put)
+    steps_to_patched(source, changes, stamp)?.into_iter().try_for_each(Step::take)
 }
 
 /// Makes upstream's tree of it.
@@ -136,20 +151,37 @@ pub fn patch(source: &Source, changes: Changes, stamp: &Stamp<'_>) -> Result<()>
 /// As for [`patch`].
 pub fn revert(source: &Source, changes: Changes) -> Result<()> {
     remove_staged(source)?;
+    steps_to_pristine(source, changes)?.into_iter().try_for_each(Step::take)
+}
+
+fn steps_to_patched(source: &Source, changes: Changes, stamp: &Stamp<'_>) -> Result<Vec<Step>> {
+    let previous = source.known.as_ref().map_or_else(|| Known::default().to_value(), Known::to_value);
+    let begun = Stamp { unfinished: Some(previous), ..stamp.clone() };
+    let mut order: Vec<_> = changes.write.into_iter().collect();
+    order.sort_by_key(|(path, bytes)| rank(path, bytes));
+    let mut contents = vec![(STAMP.to_owned(), begun.bytes()?)];
+    contents.append(&mut order);
+    contents.push((STAMP.to_owned(), stamp.bytes()?));
+    let mut steps = stage_all(&source.root, &contents)?;
+    let last = steps.pop();
+    steps.extend(changes.remove.iter().map(|path| Step::Remove(source.root.join(path))));
+    steps.extend(last);
+    Ok(steps)
+}
+
+fn steps_to_pristine(source: &Source, changes: Changes) -> Result<Vec<Step>> {
     let mut order: Vec<_> = changes.write.into_iter().collect();
     // The other way round: as long as a macro is left, so is what it needs.
     order.sort_by_key(|(path, _)| {
         let present = fs::read(source.root.join(path)).unwrap_or_default();
         std::cmp::Reverse(rank(path, &present))
     });
-    for file in stage_all(&source.root, &order)? {
-        file.put()?;
-    }
-    for path in changes.remove.iter().filter(|path| *path != STAMP) {
-        remove(&source.root, path)?;
-    }
-    remove_empty_folders(&source.root);
-    remove(&source.root, STAMP)
+    let mut steps = stage_all(&source.root, &order)?;
+    let added = changes.remove.iter().filter(|path| *path != STAMP);
+    steps.extend(added.map(|path| Step::Remove(source.root.join(path))));
+    steps.push(Step::RemoveEmptyFolders(source.root.clone()));
+    steps.push(Step::Remove(source.root.join(STAMP)));
+    Ok(steps)
 }
 
 /// Files that others need come first: the header and the runtime, what builds them, what includes the header.
@@ -181,8 +213,8 @@ impl Staged {
 }
 
 /// Writes every new content beside its place, or none.
-fn stage_all(root: &Path, contents: &[(String, Vec<u8>)]) -> Result<Vec<Staged>> {
-    let staged: Result<_> = contents.iter().map(|(path, bytes)| stage(root, path, bytes)).collect();
+fn stage_all(root: &Path, contents: &[(String, Vec<u8>)]) -> Result<Vec<Step>> {
+    let staged: Result<_> = contents.iter().map(|(path, bytes)| stage(root, path, bytes).map(Step::Put)).collect();
     if staged.is_err() {
         remove_empty_folders(root);
     }
@@ -229,11 +261,10 @@ fn new_file_permissions(file: &NamedTempFile) -> io::Result<fs::Permissions> {
     Ok(permissions)
 }
 
-fn remove(root: &Path, path: &str) -> Result<()> {
-    let full = root.join(path);
-    match fs::remove_file(&full) {
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", full.display()))
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
         _ => Ok(()),
     }
@@ -244,5 +275,8 @@ fn remove(root: &Path, path: &str) -> Result<()> {
 /// # Errors
 /// Something cannot be removed.
 pub fn remove_staged(source: &Source) -> Result<()> {
-    source.staged.iter().try_for_each(|path| remove(&source.root, path))
+    source.staged.iter().try_for_each(|path| remove(&source.root.join(path)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! What patching works with besides the tree: the points, and the files that become `common/otel/`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use patcher::{AddedFile, PointSet};
@@ -31,7 +34,14 @@ const NOT_ADDED: &str = "cpp/bridge.cpp";
 /// # Errors
 /// One of them cannot be read.
 pub fn added_files(context: &Context) -> Result<Vec<AddedFile>> {
-    let shim = context.root.join("otel-shim");
+    read_added(&context.root.join("otel-shim"))
+}
+
+/// [`added_files`] out of the folder of otel-shim.
+///
+/// # Errors
+/// One of them cannot be read.
+pub fn read_added(shim: &Path) -> Result<Vec<AddedFile>> {
     let mut sources = Vec::new();
     for &(folder, extensions, target) in ADDED {
         let folder = shim.join(folder);

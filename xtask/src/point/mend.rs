@@ -1,8 +1,9 @@
-//! `cargo xtask point mend`: where a point that a tree has lost went, held against the nearest tree at hand that has it.
+//! `cargo xtask point mend`: where a point that a tree has lost went, held against the nearest tree at hand that has it,
+//! or, where none has, against a published one that the lock remembers it of.
 
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use patcher::{
     lock::Lock,
     mend::Proposal,
@@ -15,6 +16,7 @@ use super::{draft::Declared, trees, verdict};
 use crate::{
     Format,
     context::Context,
+    drift::{list::Sweep, read_lock},
     patch::{
         NO_PLAN, load_points,
         source::{self, Source},
@@ -26,16 +28,17 @@ use crate::{
 #[command(after_help = "\
 Exit codes:
   0  there is a proposal, or the point is not lost
-  1  there is no such point or tree, no tree at hand has the point, or something could not be read
+  1  there is no such point or tree, no tree is known that has the point, or something could not be read or downloaded
   2  wrong usage
   3  nothing in the tree is like it")]
 pub struct Args {
     /// The point, such as decode.span
     id: String,
-    /// The tree that has lost it: a folder, a pin, or the name of a tree in the cache
+    /// The tree that has lost it: a folder, a pin, or the name of a published tree
     #[arg(long, value_name = "TREE")]
     tree: String,
-    /// A tree that has it [default: of the trees at hand that have it, the one nearest by name]
+    /// A tree that has it [default: of the trees at hand that have it, the one nearest by name; if none has, of the
+    /// published ones that coverage.lock remembers it of, which is downloaded]
     #[arg(long, value_name = "TREE")]
     like: Option<String>,
     /// How to print the result
@@ -67,15 +70,25 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         ));
         return Ok(ExitCode::SUCCESS);
     }
-    let (like, before) = match &args.like {
-        Some(name) => {
-            let like = trees::open(context, Some(name), &points)?;
+    // A damaged lock is no reason not to look.
+    let lock = read_lock(context).unwrap_or_default();
+    let at_hand = match &args.like {
+        Some(_) => None,
+        None => nearest(context, &declared, &source)?,
+    };
+    let (like, before) = match at_hand {
+        Some(nearest) => nearest,
+        None => {
+            let name = match &args.like {
+                Some(name) => name.clone(),
+                None => published(context, &lock, &point.id, &source.name)?,
+            };
+            let like = trees::open(context, Some(&name), &points)?;
             let verdict = verdict(&like.tree, &declared.whole()?)?;
             (like, verdict)
         }
-        None => nearest(context, &declared, &source)?,
     };
-    context.ui.say(format_args!("compared with {}{}", like.name, remembered(context, &like, point, &before)));
+    context.ui.say(format_args!("compared with {}{}", like.name, remembered(&lock, &like, point, &before)));
     // The whole text of the tree is compared, also where it carries our lines: those are few.
     let proposals = patcher::mend::mend(point, &like.open_whole()?, &source.open_whole()?)?;
     match args.format {
@@ -104,7 +117,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
 }
 
 /// The tree at hand that has the point and whose name is next to the tree's.
-fn nearest(context: &Context, declared: &Declared, lost: &Source) -> Result<(Source, Verdict)> {
+fn nearest(context: &Context, declared: &Declared, lost: &Source) -> Result<Option<(Source, Verdict)>> {
     let point = declared.whole()?;
     let trees = trees::at_hand(context);
     let here = trees.iter().position(|(_, dir)| *dir == lost.root).unwrap_or(0);
@@ -114,16 +127,29 @@ fn nearest(context: &Context, declared: &Declared, lost: &Source) -> Result<(Sou
         let like = source::pristine(&dir, &name)?;
         let verdict = verdict(&like.tree, &point)?;
         if verdict.outcome == Outcome::Placed {
-            return Ok((like, verdict));
+            return Ok(Some((like, verdict)));
         }
     }
-    anyhow::bail!("no tree at hand has the point\nhelp: `cargo xtask vendor` gets one; or name one with --like")
+    Ok(None)
+}
+
+/// The published tree that the lock remembers the point of, next to the tree `lost` in the list, or the newest one.
+fn published(context: &Context, lock: &Lock, id: &str, lost: &str) -> Result<String> {
+    let list = Sweep::read(context)?;
+    let names: Vec<_> = list.trees().iter().map(ToString::to_string).collect();
+    let here = names.iter().position(|name| name == lost).unwrap_or(0);
+    let remembered = names.into_iter().enumerate().filter(|(_, name)| lock.entry(name, id).is_some());
+    let Some((_, name)) = remembered.min_by_key(|(at, _)| at.abs_diff(here)) else {
+        bail!(
+            "no tree at hand has {id}, and coverage.lock remembers it of none\nhelp: name a tree that has it with --like"
+        );
+    };
+    context.ui.say(format_args!("no tree at hand has {id}; {name} has it, by coverage.lock"));
+    Ok(name)
 }
 
 /// What the lock says of the tree that is compared with.
-fn remembered(context: &Context, like: &Source, point: &Point, verdict: &Verdict) -> &'static str {
-    let lock = fs::read_to_string(context.root.join("patcher/coverage.lock")).ok();
-    let lock = lock.and_then(|text| Lock::parse(&text).ok()).unwrap_or_default();
+fn remembered(lock: &Lock, like: &Source, point: &Point, verdict: &Verdict) -> &'static str {
     match lock.entry(&like.name, &point.id) {
         Some(entry) if Some(entry) == patcher::lock::Entry::of(verdict).as_ref() => ", as coverage.lock remembers it",
         Some(_) => ", which is not as coverage.lock remembers it",

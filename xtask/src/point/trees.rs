@@ -1,4 +1,5 @@
-//! Trees at hand: the vendored ones, those that the sweep has downloaded, and folders that the user names.
+//! Trees at hand: the vendored ones, those that the sweep has downloaded, and folders that the user names. A published tree
+//! that the user names, or that the lock remembers, is brought here.
 
 use std::{
     cmp::Reverse,
@@ -9,10 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use patcher::PointSet;
-use serde_json::Value;
 
 use crate::{
     context::Context,
+    drift::trees::{Places, published},
     patch::source::{self, Source},
     upstream::Upstream,
     vendor,
@@ -20,15 +21,7 @@ use crate::{
 
 /// The folder of every tree at hand by name, newest version first.
 pub fn at_hand(context: &Context) -> Vec<(String, PathBuf)> {
-    let mut trees = BTreeMap::new();
-    // What the sweep has noted of its downloads.
-    let places = fs::read(context.cache.join("sweep/places.json")).ok();
-    let places = places.and_then(|text| serde_json::from_slice::<BTreeMap<String, Value>>(&text).ok());
-    for (name, place) in places.unwrap_or_default() {
-        if let Some(dir) = place.get("folder").and_then(Value::as_str) {
-            trees.insert(name, PathBuf::from(dir));
-        }
-    }
+    let mut trees: BTreeMap<_, _> = Places::read(context).folders().collect();
     for entry in fs::read_dir(context.root.join("vendor")).into_iter().flatten().flatten() {
         trees.insert(entry.file_name().to_string_lossy().into_owned(), entry.path().join("src"));
     }
@@ -37,10 +30,11 @@ pub fn at_hand(context: &Context) -> Vec<(String, PathBuf)> {
     trees
 }
 
-/// Opens a tree that the user names: a folder, the name of a tree at hand, or a pin, which is vendored if it is not.
+/// Opens a tree that the user names: a folder, the name of a tree at hand, a pin, which is vendored if it is not, or a
+/// published tree that `upstream.toml` lists, which is downloaded.
 ///
 /// # Errors
-/// There is no such tree; it cannot be read; it carries someone else's lines.
+/// There is no such tree; it cannot be downloaded or read; it carries someone else's lines.
 pub fn open(context: &Context, name: Option<&str>, points: &PointSet) -> Result<Source> {
     if let Some(name) = name {
         if let Some((name, dir)) = at_hand(context).into_iter().find(|(known, _)| known == name) {
@@ -48,10 +42,15 @@ pub fn open(context: &Context, name: Option<&str>, points: &PointSet) -> Result<
         }
         let is_pin = Upstream::read(context)?.pins.contains_key(name);
         if !is_pin {
-            return match Path::new(name).canonicalize() {
-                Ok(dir) if dir.is_dir() => source::examine(&dir, name, points, false),
-                _ => bail!(
-                    "`{name}` is neither a folder nor a tree at hand\nhelp: at hand are: {}",
+            let dir = match Path::new(name).canonicalize() {
+                Ok(dir) if dir.is_dir() => Some(dir),
+                _ => published(context, name)?,
+            };
+            return match dir {
+                Some(dir) => source::examine(&dir, name, points, false),
+                None => bail!(
+                    "`{name}` is neither a folder nor a tree at hand, and upstream.toml lists none of that name\n\
+                     help: at hand are: {}",
                     at_hand(context).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
                 ),
             };

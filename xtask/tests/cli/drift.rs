@@ -238,6 +238,14 @@ fn pack(checkout: &Checkout, to: &Path, name: &str, metadata: &[(&str, &str)], f
     archive.into_inner().unwrap().finish().unwrap();
 }
 
+/// A version of the crate `x` with a tree in it.
+fn pack_crate(checkout: &Checkout, version: &str, files: &[(&str, &str)]) {
+    let file = checkout.path().join(format!("registry/x-{version}.crate"));
+    let manifest = format!("[package]\nname = \"x\"\nversion = \"{version}\"\nedition = \"2021\"\n");
+    let metadata = [("Cargo.toml", manifest.as_str()), ("src/lib.rs", "")];
+    pack(checkout, &file, &format!("x-{version}"), &metadata, "llama.cpp", files);
+}
+
 #[test]
 fn each_tree_is_downloaded_once() {
     let checkout = checkout_with_list();
@@ -246,16 +254,7 @@ fn each_tree_is_downloaded_once() {
     let header = ("include/llama.h", "#pragma once\n");
     let whole = [("CMakeLists.txt", ""), ("src/CMakeLists.txt", ""), header, ("src/a.cpp", CODE)];
     for (version, files) in [("2.0.0", &whole[..]), ("1.9.0", &whole[..]), ("1.0.0", &[header, ("src/a.cpp", CODE)])] {
-        let file = checkout.path().join(format!("registry/x-{version}.crate"));
-        let manifest = format!("[package]\nname = \"x\"\nversion = \"{version}\"\nedition = \"2021\"\n");
-        pack(
-            &checkout,
-            &file,
-            &format!("x-{version}"),
-            &[("Cargo.toml", &manifest), ("src/lib.rs", "")],
-            "llama.cpp",
-            files,
-        );
+        pack_crate(&checkout, version, files);
     }
     crates(&checkout, &[("1.0.0", false), ("1.9.0", false), ("2.0.0", false)]);
     let metadata = [("PKG-INFO", "Metadata-Version: 2.1\nName: y\nVersion: 0.9\n"), ("pyproject.toml", "")];
@@ -320,4 +319,59 @@ fn every_sign_of_the_table_stands_in_its_legend() {
     change(&checkout, "x-2.0.0", CODE);
     fs::write(checkout.path().join("trees/x-2.0.0/src/old.cpp"), "").unwrap();
     row(true, "-", "absent by declaration");
+}
+
+#[test]
+fn a_lost_point_is_looked_for_by_a_published_tree_that_the_lock_remembers() {
+    let checkout = checkout_with_list();
+    let list = LIST.split("[[sweep.era]]\nname = \"A\"").next().unwrap();
+    fs::write(checkout.path().join("upstream.toml"), list).unwrap();
+    let lost = ("src/old.cpp", "");
+    let rest = [("CMakeLists.txt", ""), ("src/CMakeLists.txt", ""), ("include/llama.h", "#pragma once\n")];
+    let code = "int decode(int n) {\n    const int n_used = count(n);\n    return n_used + n;\n}\n";
+    pack_crate(&checkout, "2.0.0", &[&[("src/a.cpp", CODE), lost][..], &rest].concat());
+    pack_crate(&checkout, "1.9.0", &[&[("src/a.cpp", code)][..], &rest].concat());
+    crates(&checkout, &[("1.9.0", false), ("2.0.0", false)]);
+    let xtask = |args: &[&str]| {
+        let mut command = checkout.xtask(args);
+        command.env("CARGO_HOME", checkout.path().join("cargo"));
+        command
+    };
+    success(&mut xtask(&["-q", "drift", "--bless"]));
+    // Another machine has the lock and the tree that has lost the point, and nothing else.
+    for dir in ["cargo", "cache"] {
+        fs::remove_dir_all(checkout.path().join(dir)).unwrap();
+    }
+    let fork = checkout.dir("fork");
+    for (path, text) in [("src/b.cpp", code.replace("decode", "process").as_str())].iter().chain(&rest) {
+        fs::create_dir_all(fork.join(path).parent().unwrap()).unwrap();
+        fs::write(fork.join(path), text).unwrap();
+    }
+    let tree = fork.to_str().unwrap();
+    let output = xtask(&["point", "mend", "decode.span", "--tree", tree]).output().unwrap();
+    let (proposed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    assert!(proposed.contains("file = \"src/b.cpp\", function = \"process\""), "{proposed}");
+    // 2.0.0 is newer, and has no such point.
+    for words in [
+        "no tree at hand has decode.span; x-1.9.0 has it, by coverage.lock",
+        "download x 1.9.0 ...",
+        "compared with x-1.9.0, as coverage.lock remembers it",
+    ] {
+        assert!(said.contains(words), "no `{words}` in\n{said}");
+    }
+    assert!(!said.contains("x 2.0.0"), "{said}");
+    // It is at hand now, and so is every other one that is named.
+    let said = success(&mut xtask(&["point", "why", "decode.span", "--tree", "x-1.9.0"]));
+    assert!(said.contains("decode.span in x-1.9.0: placed"), "{said}");
+    let said = success(&mut xtask(&["point", "why", "decode.span", "--tree", "x-2.0.0"]));
+    assert!(said.contains("absent by its own declaration"), "{said}");
+
+    // A point that the lock knows nothing of, and a tree that is nowhere.
+    fs::remove_dir_all(checkout.path().join("cache")).unwrap();
+    fs::remove_file(checkout.path().join("patcher/coverage.lock")).unwrap();
+    let error = failure(&mut xtask(&["point", "mend", "decode.span", "--tree", tree]));
+    assert!(error.contains("coverage.lock remembers it of none") && error.contains("--like"), "{error}");
+    let error = failure(&mut xtask(&["point", "why", "decode.span", "--tree", "x-7"]));
+    assert!(error.contains("upstream.toml lists none of that name"), "{error}");
 }
