@@ -371,6 +371,15 @@ fn without_a_backend_the_macros_find_nobody() {
     }
 }
 
+/// Whether valgrind is installed; if not, the test counts as skipped.
+fn has_valgrind() -> bool {
+    let is_there = Command::new("valgrind").arg("--version").output().is_ok();
+    if !is_there {
+        println!("SKIP: valgrind is not installed: apt-get install valgrind");
+    }
+    is_there
+}
+
 /// Instructions of one operation: the difference of two runs, which leaves out what happens once.
 fn instructions(loops: &Path, name: &str) -> f64 {
     let count = |n: u64| {
@@ -389,8 +398,7 @@ fn instructions(loops: &Path, name: &str) -> f64 {
 #[test]
 fn without_a_backend_a_macro_costs_a_load_and_a_branch() {
     let Some(folder) = folder(Backend::None) else { return };
-    if Command::new("valgrind").arg("--version").output().is_err() {
-        println!("SKIP: instructions are counted by valgrind, which is not installed");
+    if !has_valgrind() {
         return;
     }
     // the loop itself has three of them; a span looks at what it recorded when it ends
@@ -406,8 +414,7 @@ fn without_a_backend_a_macro_costs_a_load_and_a_branch() {
 #[test]
 fn valgrind_finds_nothing_in_the_whole() {
     let Some(folder) = folder(Backend::Cpp) else { return };
-    if Command::new("valgrind").arg("--version").output().is_err() {
-        println!("SKIP: valgrind is not installed: apt-get install valgrind");
+    if !has_valgrind() {
         return;
     }
     let receiver = Receiver::start().unwrap().unrecorded();

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use super::{
-    macros::{dropped, number},
+    macros::{dropped, number, with_sink},
     programs::{self, Sink},
     row::Row,
 };
@@ -20,7 +20,7 @@ const INTERVAL_US: f64 = 10.0;
 /// Spans a second that are recorded, a little more than what must arrive.
 const RATE: u64 = 105_000;
 /// Goal for the share of a core that the threads take without work: they sleep.
-pub const IDLE: f64 = 0.01;
+const IDLE: f64 = 0.01;
 
 /// Command line of the subject.
 #[derive(clap::Args)]
@@ -43,12 +43,18 @@ impl Default for Args {
 pub fn rows(context: &Context, args: &Args) -> Result<Vec<Row>> {
     let (hot, sink) = (programs::hot(context, false)?, programs::sink(context)?);
     let mut rows = sustained(context, &hot, &sink, args.seconds)?;
-    let sink = Sink::start(&sink)?;
-    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint.as_str())];
-    let idle = programs::measure(&hot, &["idle", "5"], &variables)?;
-    let share = number(&idle, "/cpu_ns")? * 1e-9 / number(&idle, "/seconds")?;
-    rows.push(Row::new("export.idle", share, "1").at_most(IDLE));
+    rows.push(idle(&hot, &sink)?);
     Ok(rows)
+}
+
+/// The share of a core that the threads of a program that measures the macros take while nothing is recorded.
+///
+/// # Errors
+/// The program cannot be run.
+pub fn idle(hot: &Path, sink: &Path) -> Result<Row> {
+    let idle = with_sink(hot, sink, &["idle", "5"])?;
+    let share = number(&idle, "/cpu_ns")? * 1e-9 / number(&idle, "/seconds")?;
+    Ok(Row::new("export.idle", share, "1").at_most(IDLE))
 }
 
 /// Spans at a steady rate by a program that measures the macros, and what became of them.

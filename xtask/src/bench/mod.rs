@@ -110,16 +110,16 @@ impl What {
     /// No rows, after a line that says why, where opentelemetry-cpp is to stand behind the macros and is not installed.
     fn rows(&self, context: &Context) -> Result<Vec<row::Row>> {
         let measured = self.measure(context);
-        match self.library() {
-            Library::Rust => measured,
-            Library::Cpp => match measured {
-                Ok(rows) => Ok(rows.into_iter().map(row::Row::of_otelcpp).collect()),
-                Err(error) => {
-                    let why = no_otelcpp(&error).ok_or(error)?;
-                    eprintln!("skipped: {why}");
-                    Ok(Vec::new())
-                }
-            },
+        if self.library() == Library::Rust {
+            return measured;
+        }
+        match measured {
+            Ok(rows) => Ok(rows.into_iter().map(row::Row::of_otelcpp).collect()),
+            Err(error) => {
+                let why = no_otelcpp(&error).ok_or(error)?;
+                eprintln!("skipped: {why}");
+                Ok(Vec::new())
+            }
         }
     }
 

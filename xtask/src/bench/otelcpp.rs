@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     export,
-    macros::{self, METRIC_NS, NOT_SAMPLED_NS, OFF_NS, SPAN_NS, number},
+    macros::{self, METRIC_NS, NOT_SAMPLED_NS, OFF_NS, SPAN_NS},
     programs::{self, Dialogue, Sink},
     row::{Row, median},
 };
@@ -125,7 +125,6 @@ fn export_one_after_the_other(
         rows.push(row);
         rows.extend(compared);
     }
-    let idle = number(&macros::with_sink(cpp, sink, &["idle", "5"])?, "/cpu_ns")? * 1e-9 / 5.0;
-    rows.push(Row::new("otelcpp.export.idle", idle, "1").at_most(export::IDLE));
+    rows.push(export::idle(cpp, sink)?.of_otelcpp());
     Ok(rows)
 }
