@@ -137,7 +137,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     };
     let packaged = make(context, args.pin.as_deref(), &target)?;
     if args.verify {
-        try_out(context, &tools::ensure(context)?, &packaged)?;
+        try_out(context, &tools::ensure(context)?, &packaged, &[])?;
     }
     match args.format {
         Format::Text => println!("{}", packaged.archive().display()),
@@ -155,12 +155,13 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tries the crate: a program is built on it and run, and it is published but for the upload. Says where the program is.
+/// Tries the crate: a program is built on it and run, and it is published but for the upload. Says where the program is. `defines`
+/// are further CMake entries of that build, `NAME=VALUE` without blanks.
 ///
 /// # Errors
 /// Those of [`run`] with `--verify`.
-pub fn try_out(context: &Context, tools: &Tools, packaged: &Packaged) -> Result<PathBuf> {
-    let tried = verify::program(context, tools, packaged)?;
+pub fn try_out(context: &Context, tools: &Tools, packaged: &Packaged, defines: &[String]) -> Result<PathBuf> {
+    let tried = verify::program(context, tools, packaged, defines)?;
     verify::run(context, &tried.program)?;
     verify::publish(context, tools, packaged, &tried)?;
     Ok(tried.program)

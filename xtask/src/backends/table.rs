@@ -54,7 +54,7 @@ takes long. A person with an NVIDIA GPU repeats the run with `scripts/try-cuda.s
 
 On Linux `cargo xtask test --only cuda` compiles it for one virtual architecture, without flash attention and hardly optimised
 (`-O0 -Xcicc -O1`), and links the demo program with it. With a toolkit on the machine it takes that one, else the wheels. The
-nightly workflow does the same optimised. `.ci/run --also cuda --also metal` ends with both, unless half an hour has
+nightly workflow does the same optimised. `.ci/run` ends with this and with metal, unless three quarters of an hour have
 passed by then, or pip cannot get what they need.
 
 ## vulkan

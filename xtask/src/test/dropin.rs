@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
+use super::unoptimised;
 use crate::{
     context::Context,
     export::dropin::{self, Sys},
@@ -41,7 +42,7 @@ pub fn build(context: &Context, tools: &Tools) -> Result<PathBuf> {
     command.arg(base.join("target")).envs(tools.env()).stdin(Stdio::null());
     // Of the build script of llama-cpp-sys-2; the debug information of llama.cpp is not needed.
     command.env("LLAMA_LIB_PROFILE", "Release").env("CARGO_PROFILE_DEV_DEBUG", "0");
-    command.env("CMAKE_GENERATOR", "Ninja").env("CMAKE_MAKE_PROGRAM", &tools.ninja.path);
+    command.env("CMAKE_GENERATOR", "Ninja").env("CMAKE_MAKE_PROGRAM", &tools.ninja.path).envs(unoptimised());
     let exe = build_program(context, command, "the program of tests/dropin")?;
 
     if read(&lock)?.contains("[[patch.unused]]") {

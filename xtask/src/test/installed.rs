@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use llama_build::Telemetry;
 
+use super::unoptimised;
 use crate::{
     build::{self, Built, Request},
     cache::Slot,
@@ -50,7 +51,8 @@ pub fn prepare(context: &Context, tools: &Tools, patched: &Built) -> Result<Vec<
     env.extend(install(patched, "static", ["LLAMA_OTEL_INSTALLED", "LLAMA_OTEL_EXAMPLE"])?);
     // On Windows they cannot call the Rust backend, which is in the program.
     if !cfg!(windows) {
-        let request = Request { shared: true, ..Request::cpu(Some(Telemetry::Rust)) };
+        let defines = unoptimised().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let request = Request { shared: true, defines, ..Request::cpu(Some(Telemetry::Rust)) };
         let shared = build::ensure(context, tools, &request)?;
         env.extend(install(&shared, "shared", ["LLAMA_OTEL_INSTALLED_SHARED", "LLAMA_OTEL_EXAMPLE_SHARED"])?);
     }

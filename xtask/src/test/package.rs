@@ -5,6 +5,7 @@ use std::{ffi::OsString, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::unoptimised;
 use crate::{cache::Slot, context::Context, package, python::Python, tools::Tools};
 
 /// CycloneDX's own library for Python, which has the schemas of the standard.
@@ -25,7 +26,8 @@ pub fn build(context: &Context, tools: &Tools) -> Result<Vec<(&'static str, OsSt
         bail!("two archives of the same content differ: {} and {}", packaged.sha256, again.sha256);
     }
     drop(scratch);
-    let program = package::try_out(context, tools, &packaged)?;
+    let defines: Vec<_> = unoptimised().map(|(name, value)| format!("{name}={value}")).collect();
+    let program = package::try_out(context, tools, &packaged, &defines)?;
     let mut env =
         vec![("LLAMA_OTEL_PACKAGE", target.into_os_string()), ("LLAMA_OTEL_PACKAGE_PROGRAM", program.into_os_string())];
     match validator(context) {
