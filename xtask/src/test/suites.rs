@@ -83,7 +83,7 @@ const SUITES: [Suite; 2] = [
             "its QuantPreview gives llama.cpp a pointer to parameters that are gone when they are read again",
         )),
         tests: 360,
-        doc_tests: 0,
+        doc_tests: 137,
         upstream_files: &["models/templates/NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja"],
         spans: &["llama_model_load", "llama_init_from_model", "llama_generation"],
     },
