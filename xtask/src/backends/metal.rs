@@ -186,39 +186,45 @@ fn install_zig(context: &Context) -> Result<PathBuf> {
     let dir = context.cache.join("tools").join(ZIG_DIR);
     let bin = dir.join("compilers");
     let slot = Slot::lock(&dir, &context.ui)?;
-    if bin.is_dir() {
-        return Ok(bin);
+    if !bin.is_dir() {
+        let phase = context.ui.phase("install zig", Unit::Unknown);
+        slot.replace(|new| {
+            let python = Python::required("installing zig")?.with_pip(context)?;
+            let target = new.display().to_string();
+            let options = ["install", "--quiet", "--only-binary=:all:", "--no-deps", "--no-compile", "--target"];
+            python.pip(options.into_iter().chain([target.as_str(), ZIG_WHEEL]), Some(new))?;
+            fs::create_dir(new.join("compilers")).with_context(|| format!("cannot write into {target}"))
+        })
+        .context("cannot install zig from PyPI")?;
+        phase.finish("");
     }
-    let phase = context.ui.phase("install zig", Unit::Unknown);
-    slot.replace(|new| {
-        let python = Python::required("installing zig")?.with_pip(context)?;
-        let target = new.display().to_string();
-        let options = ["install", "--quiet", "--only-binary=:all:", "--no-deps", "--no-compile", "--target"];
-        python.pip(options.into_iter().chain([target.as_str(), ZIG_WHEEL]), Some(new))?;
-        fs::create_dir(new.join("compilers"))?;
-        for (name, words) in [
-            ("cc", format!("cc -target {TARGET}")),
-            ("c++", format!("c++ -target {TARGET}")),
-            ("ar", "ar".to_owned()),
-            ("ranlib", "ranlib".to_owned()),
-        ] {
-            write_program(&new.join("compilers").join(name), &words)?;
-        }
-        Ok(())
-    })
-    .context("cannot install zig from PyPI")?;
-    phase.finish("");
+    for (name, words) in [
+        ("cc", format!("cc -target {TARGET}")),
+        ("c++", format!("c++ -target {TARGET}")),
+        ("ar", "ar".to_owned()),
+        ("ranlib", "ranlib".to_owned()),
+    ] {
+        write_program(&bin.join(name), &words)?;
+    }
     Ok(bin)
 }
 
+/// A program that calls zig with these words first.
 #[cfg(unix)]
 fn write_program(path: &Path, words: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    // the version is for ccache, which takes this file for the compiler
-    let text = format!("#!/bin/sh\n# {ZIG_WHEEL}\nexec \"$(dirname \"$0\")/../ziglang/zig\" {words} \"$@\"\n");
+    // The version is for ccache, which takes this file for the compiler. Asked for it, `zig cc` would leave an empty object where
+    // it stands.
+    let text = format!(
+        "#!/bin/sh\n[ \"$*\" = --version ] && echo {ZIG_WHEEL} && exit\n\
+         exec \"$(dirname \"$0\")/../ziglang/zig\" {words} \"$@\"\n"
+    );
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
-    Ok(())
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot make {} executable", path.display()))
 }
 
 #[cfg(not(unix))]
