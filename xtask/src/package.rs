@@ -156,11 +156,11 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
 }
 
 /// Tries the crate: a program is built on it and run, and it is published but for the upload. Says where the program is. `defines`
-/// are further CMake entries of that build, `NAME=VALUE` without blanks.
+/// are further CMake entries of that build, without blanks.
 ///
 /// # Errors
 /// Those of [`run`] with `--verify`.
-pub fn try_out(context: &Context, tools: &Tools, packaged: &Packaged, defines: &[String]) -> Result<PathBuf> {
+pub fn try_out(context: &Context, tools: &Tools, packaged: &Packaged, defines: &[(String, String)]) -> Result<PathBuf> {
     let tried = verify::program(context, tools, packaged, defines)?;
     verify::run(context, &tried.program)?;
     verify::publish(context, tools, packaged, &tried)?;

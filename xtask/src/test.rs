@@ -55,9 +55,9 @@ const LATEST: Duration = Duration::from_secs(45 * 60);
 
 /// What a build of llama.cpp gets, as variables of CMake, whose programs generate a few tokens: optimising takes more than it saves
 /// them. gcc and clang understand it; on Windows there is nothing.
-fn unoptimised() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let variables = ["CMAKE_C_FLAGS_RELEASE", "CMAKE_CXX_FLAGS_RELEASE"];
-    variables.into_iter().filter(|_| !cfg!(windows)).map(|variable| (variable, "-O0"))
+fn unoptimised() -> Vec<(String, String)> {
+    let variables = if cfg!(windows) { &[][..] } else { &["CMAKE_C_FLAGS_RELEASE", "CMAKE_CXX_FLAGS_RELEASE"] };
+    variables.iter().map(|&variable| (variable.to_owned(), "-O0".to_owned())).collect()
 }
 
 /// One step, in the order in which they run.

@@ -44,7 +44,7 @@ fn target(context: &Context) -> PathBuf {
 ///
 /// # Errors
 /// The archive cannot be unpacked, lacks something, or its build changes its own sources; the program cannot be built.
-pub fn program(context: &Context, tools: &Tools, packaged: &Packaged, defines: &[String]) -> Result<Tried> {
+pub fn program(context: &Context, tools: &Tools, packaged: &Packaged, defines: &[(String, String)]) -> Result<Tried> {
     let place = place(context);
     let target = place.join("unpacked");
     let slot = Slot::lock(&target, &context.ui)?;
@@ -73,9 +73,8 @@ pub fn program(context: &Context, tools: &Tools, packaged: &Packaged, defines: &
     let mut command = cargo(tools, &program);
     command.args(["build", "--offline", "--message-format", "json-render-diagnostics", "--target-dir"]);
     command.arg(self::target(context)).env("CARGO_PROFILE_DEV_DEBUG", "0");
-    if !defines.is_empty() {
-        command.env("LLAMA_OTEL_CMAKE_DEFINES", defines.join(" "));
-    }
+    let defines: Vec<_> = defines.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    command.env("LLAMA_OTEL_CMAKE_DEFINES", defines.join(" "));
     let built = build_whole(context, command, "the program of tests/package")?;
     if digest()? != before {
         bail!("building {name} changed its own sources in {}", unpacked.display());

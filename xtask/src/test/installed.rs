@@ -51,8 +51,7 @@ pub fn prepare(context: &Context, tools: &Tools, patched: &Built) -> Result<Vec<
     env.extend(install(patched, "static", ["LLAMA_OTEL_INSTALLED", "LLAMA_OTEL_EXAMPLE"])?);
     // On Windows they cannot call the Rust backend, which is in the program.
     if !cfg!(windows) {
-        let defines = unoptimised().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let request = Request { shared: true, defines, ..Request::cpu(Some(Telemetry::Rust)) };
+        let request = Request { shared: true, defines: unoptimised(), ..Request::cpu(Some(Telemetry::Rust)) };
         let shared = build::ensure(context, tools, &request)?;
         env.extend(install(&shared, "shared", ["LLAMA_OTEL_INSTALLED_SHARED", "LLAMA_OTEL_EXAMPLE_SHARED"])?);
     }

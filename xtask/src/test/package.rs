@@ -26,8 +26,7 @@ pub fn build(context: &Context, tools: &Tools) -> Result<Vec<(&'static str, OsSt
         bail!("two archives of the same content differ: {} and {}", packaged.sha256, again.sha256);
     }
     drop(scratch);
-    let defines: Vec<_> = unoptimised().map(|(name, value)| format!("{name}={value}")).collect();
-    let program = package::try_out(context, tools, &packaged, &defines)?;
+    let program = package::try_out(context, tools, &packaged, &unoptimised())?;
     let mut env =
         vec![("LLAMA_OTEL_PACKAGE", target.into_os_string()), ("LLAMA_OTEL_PACKAGE_PROGRAM", program.into_os_string())];
     match validator(context) {

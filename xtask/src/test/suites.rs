@@ -233,7 +233,7 @@ fn is_instrumented(program: &Path) -> Result<()> {
 }
 
 /// The folder of that program before all others.
-pub(super) fn path_with(program: &Path) -> OsString {
+fn path_with(program: &Path) -> OsString {
     let old = std::env::var_os("PATH").unwrap_or_default();
     let folders = program.parent().map(Path::to_path_buf).into_iter().chain(std::env::split_paths(&old));
     // a folder whose name has a separator in it cannot stand there, with ours or without

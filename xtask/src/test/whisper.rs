@@ -10,11 +10,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use otlp_receiver::Receiver;
 
-use super::suites::path_with;
 use crate::{
     build::Built,
     context::Context,
     model::{self, Name},
+    program::build_program,
+    python::checked,
     sources::cargo_program,
     tools::Tools,
 };
@@ -29,39 +30,30 @@ const TOKENS: usize = 8;
 /// telemetry is not all there; the shared library shows ggml to others.
 pub fn run(context: &Context, tools: &Tools, patched: &Built) -> Result<()> {
     let target = context.target_dir().join("llama-otel/whisper");
-    let cargo = |package: &str| {
+    let cargo = |packages: &[&str]| {
         let mut command = Command::new(cargo_program());
-        command.current_dir(context.root.join("tests/whisper")).args(["build", "--locked", "--package", package]);
-        command.arg("--target-dir").arg(&target).envs(tools.env()).stdin(Stdio::null());
-        command.env("LLAMA_OTEL_PREBUILT", &patched.dir);
+        command.current_dir(context.root.join("tests/whisper")).args(["build", "--locked"]);
+        command.args(packages.iter().flat_map(|package| ["--package", package]));
+        command.args(["--message-format", "json-render-diagnostics", "--target-dir"]).arg(&target);
+        command.envs(tools.env()).env("LLAMA_OTEL_PREBUILT", &patched.dir).stdin(Stdio::null());
         // Of whisper-rs: gcc 12 compiles for AMX what crashes there, and its bindings as published are for 64-bit Linux.
         command.env("GGML_NATIVE", "OFF").env("WHISPER_DONT_GENERATE_BINDINGS", "1");
-        command.env("PATH", path_with(&tools.ninja.path)).env("CMAKE_GENERATOR", "Ninja");
+        command.env("CMAKE_GENERATOR", "Ninja").env("CMAKE_MAKE_PROGRAM", &tools.ninja.path);
         command
     };
 
-    let refused = cargo("one-piece").output().context("cannot start cargo")?;
+    let refused = cargo(&["one-piece"]).output().context("cannot start cargo")?;
     is_refused(&refused)?;
 
-    for package in ["hearing", "side-by-side"] {
-        if !cargo(package).status().context("cannot start cargo")?.success() {
-            bail!("cargo could not build {package} of tests/whisper (see above)");
-        }
-    }
-    let built = target.join("debug");
-    let library = built.join(format!("{DLL_PREFIX}hearing{DLL_SUFFIX}"));
+    let program = build_program(context, cargo(&["hearing", "side-by-side"]), "the programs of tests/whisper")?;
+    let library = program.with_file_name(format!("{DLL_PREFIX}hearing{DLL_SUFFIX}"));
     keeps_to_itself(&library)?;
 
     let receiver = Receiver::start().context("no receiver for the program's telemetry")?;
-    let mut program = Command::new(built.join("side-by-side"));
-    program.arg(&library).arg(model::ensure(context, Name::Tiny)?).arg(TOKENS.to_string()).stdin(Stdio::null());
-    program.env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.http_endpoint()).env("LLAMA_OTEL_DETAIL", "decode");
-    program.env("OMP_WAIT_POLICY", "passive");
-    let output = program.output().context("cannot start side-by-side")?;
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if !output.status.success() {
-        bail!("side-by-side: {}\n{stderr}", output.status);
-    }
+    let mut command = Command::new(program);
+    command.arg(&library).arg(model::ensure(context, Name::Tiny)?).arg(TOKENS.to_string()).stdin(Stdio::null());
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.http_endpoint()).env("LLAMA_OTEL_DETAIL", "decode");
+    let stdout = checked(command.env("OMP_WAIT_POLICY", "passive"))?;
     let Some((ours, other)) = stdout.trim().split_once(' ').filter(|(ours, other)| ours != other) else {
         bail!("not two versions of ggml: {stdout}");
     };
@@ -86,11 +78,7 @@ fn is_refused(output: &Output) -> Result<()> {
 
 /// No symbol of ggml and whisper.cpp is seen from outside, and what it is for is.
 fn keeps_to_itself(library: &Path) -> Result<()> {
-    let output = Command::new("nm").args(["-D", "--defined-only"]).arg(library).output().context("cannot start nm")?;
-    if !output.status.success() {
-        bail!("nm {}: {}", library.display(), String::from_utf8_lossy(&output.stderr));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = checked(Command::new("nm").args(["-D", "--defined-only"]).arg(library))?;
     let mut names = text.lines().filter_map(|line| line.split_whitespace().last());
     if !text.contains("hearing_product") {
         bail!("{} does not export what it is for:\n{text}", library.display());
